@@ -1,0 +1,1 @@
+"""How processes talk: messages, frames, queues and the control channel."""

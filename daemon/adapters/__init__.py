@@ -1,0 +1,1 @@
+"""The only modules that import a store client (Redis, PostgreSQL, Kafka, SQLite)."""

@@ -1,0 +1,1 @@
+"""The pure core: contracts, envelope, identity. No I/O, no clock, no state."""

@@ -1,0 +1,1 @@
+"""The HTTP front: request in, reply out, one tick in between."""

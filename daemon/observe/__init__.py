@@ -1,0 +1,1 @@
+"""Logs and metrics: what every process says about itself."""

@@ -1,0 +1,139 @@
+"""
+Every metric of Headgate, with its meaning, unit and label values: the table that dashboards rely on.
+
+One class per room; a process makes the ones whose rooms it uses. `role` and `slot` are added by the
+supervisor. Label values are closed sets: no tenant, key, path or user agent is ever a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from daemon.observe.metrics import SIZE_BUCKETS, Counter, Gauge, Histogram, Instrument
+
+STORES = ("redis", "postgres", "kafka")
+STAGES = ("body", "decode", "stores", "publish")
+METHODS = ("t", "p", "i", "g")
+
+
+class Room:
+    """The metrics of one room of the code."""
+
+    def instruments(self) -> list[Instrument]:
+        """All of them."""
+        return [value for value in vars(self).values() if isinstance(value, Counter | Gauge | Histogram)]
+
+
+class IngestMetrics(Room):
+    """The frontend's door: what came in and what became of it."""
+
+    def __init__(self, outcomes: Iterable[str]) -> None:
+        self.received = Counter(
+            "headgate_events_received",
+            "Events that arrived: items of a batch each, a request refused before its items are known as one.",
+        )
+        self.outcomes = Counter(
+            "headgate_events",
+            "Events that ended, by outcome; received minus the sum of these is in work.",
+            "outcome",
+            outcomes,
+        )
+        self.requests = Histogram(
+            "headgate_request_seconds", "Seconds from a request's head to its reply, by endpoint.", label="endpoint",
+            values=METHODS,
+        )  # fmt: skip
+        self.stages = Histogram(
+            "headgate_stage_seconds",
+            "Seconds in a stage of a request: body (reading it), decode (and checking), stores (claims and "
+            "identity in Redis), publish (until the log's acknowledgement).",
+            label="stage",
+            values=STAGES,
+        )
+        self.in_work = Gauge("headgate_requests_in_work", "Requests being answered now.")
+        self.tick_events = Histogram("headgate_tick_events", "Events gathered in one tick.", bounds=SIZE_BUCKETS)
+        self.other_requests = Counter(
+            "headgate_other_requests",
+            "Requests that carry no event: preflight, health, not_found, method_not_allowed.",
+            "kind",
+            ("preflight", "health", "not_found", "method_not_allowed"),
+        )
+
+
+class OutboxMetrics(Room):
+    """The frontend's side of the queue to the publishers."""
+
+    def __init__(self) -> None:
+        self.records = Gauge("headgate_outbox_records", "Records that wait for acknowledgement.")
+        self.bytes = Gauge("headgate_outbox_bytes", "Bytes that wait for acknowledgement.")
+        self.frames = Counter("headgate_outbox_frames", "Publish messages sent.")
+        self.frame_records = Histogram("headgate_outbox_frame_records", "Records of one message.", SIZE_BUCKETS)
+        self.resent = Counter("headgate_outbox_resent_frames", "Messages sent again after a publisher was gone.")
+        self.salted = Counter("headgate_hot_key_records", "Records whose key was salted because it was too hot.")
+        self.full = Counter("headgate_outbox_full", "Times that the queue was full and an event was answered 503.")
+
+
+class StoreMetrics(Room):
+    """Redis, PostgreSQL and Kafka as this process sees them."""
+
+    def __init__(self) -> None:
+        self.up = Gauge("headgate_store_up", "1 while the store answers, else 0.", "store", STORES)
+        self.outages = Counter("headgate_store_outages", "Outages that began.", "store", STORES)
+        self.trips = Counter("headgate_redis_trips", "Round trips to Redis on the hot path.")
+        self.trip_seconds = Histogram("headgate_redis_trip_seconds", "Seconds of one round trip to Redis.")
+        self.claims = Counter(
+            "headgate_claims",
+            "Claims of an event's id: new, pending (somebody else's, not finished), confirmed (a duplicate), "
+            "skipped (Redis away).",
+            "result",
+            ("new", "pending", "confirmed", "skipped"),
+        )
+        self.lookups = Counter(
+            "headgate_key_lookups",
+            "Look-ups of a pipeline key, by where it was found: memory, redis, postgres, last_good (stores away), "
+            "unknown.",
+            "found",
+            ("memory", "redis", "postgres", "last_good", "unknown"),
+        )
+        self.leases = Gauge("headgate_lease_tokens", "Tokens of rate limits that this frontend holds unused.")
+        self.lease_renewals = Counter("headgate_lease_renewals", "Calls that renewed slices of rate limits.")
+        self.local_limits = Counter(
+            "headgate_local_limit_requests", "Requests limited by a local share because Redis was away."
+        )
+
+
+class PublisherMetrics(Room):
+    """The publisher: from the frontends' queues to the log."""
+
+    def __init__(self) -> None:
+        self.records = Counter(
+            "headgate_log_records", "Records made durable, by where.", "durability", ("kafka", "local")
+        )
+        self.bytes = Counter("headgate_log_bytes", "Bytes of envelopes made durable, by where.", "durability",
+                             ("kafka", "local"))  # fmt: skip
+        self.ack = Histogram(
+            "headgate_log_ack_seconds",
+            "Seconds from a message's arrival to the log's acknowledgement, by where.",
+            label="durability",
+            values=("kafka", "local"),
+        )
+        self.nacks = Counter("headgate_log_nacks", "Messages that could not be made durable.")
+        self.queue_records = Gauge("headgate_publisher_queue_records", "Records in work.")
+        self.queue_bytes = Gauge("headgate_publisher_queue_bytes", "Bytes in work.")
+        self.connections = Gauge("headgate_publisher_connections", "Frontends connected.")
+        self.spool_records = Gauge("headgate_spool_records", "Records on the local log that Kafka has not got yet.")
+        self.spool_bytes = Gauge("headgate_spool_bytes", "Bytes of the local log on disk.")
+        self.drained = Counter("headgate_spool_drained_records", "Records that went from the local log to Kafka.")
+        self.breaker = Gauge("headgate_log_breaker_open", "1 while Kafka is taken for away, else 0.")
+        self.rebuilds = Counter("headgate_log_client_rebuilds", "Times that the Kafka client was made anew.")
+
+
+class SupervisorMetrics(Room):
+    """The supervisor itself."""
+
+    def __init__(self, roles: tuple[str, ...], states: tuple[str, ...]) -> None:
+        self.slots = Gauge("headgate_slots", "Slots by state.", "state", states)
+        self.restarts = Counter("headgate_slot_restarts", "Crashed processes that were started again.", "role", roles)
+        self.aborts = Counter("headgate_slot_aborts", "Silent processes that were aborted.", "role", roles)
+        self.rolls = Counter("headgate_rolls", "Reloads and rolling restarts, by result.", "result",
+                             ("done", "failed", "refused"))  # fmt: skip
+        self.ready = Gauge("headgate_ready", "1 while a well-formed event can get a 2xx, else 0.")

@@ -1,0 +1,234 @@
+"""
+What the frontends and workers need from the world, as Protocols.
+
+Adapters implement them, composition roots choose the adapter, tests may pass their own. Nothing in
+here does anything: it is the vocabulary between the pure core and the servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+#: Where an acknowledged event is safe: on Kafka with acks=all, or on this machine's disk after fsync.
+Durability = Literal["kafka", "local"]
+
+
+# --- the event log ----------------------------------------------------------------------------------
+
+
+class Record(Struct, frozen=True, array_like=True, gc=False):
+    """
+    One event on its way to the log, encoded once in the frontend and never again.
+
+    `key` is tenant + visitor (bytes), `value` the envelope's JSON; `id`, `contract`, `type` and
+    `tenant` become the record's headers; `timestamp_ms` is the receipt time, Unix milliseconds.
+    """
+
+    key: bytes
+    value: bytes
+    id: str
+    contract: str
+    type: str
+    tenant: str
+    timestamp_ms: int
+
+
+class PartitionBatch(Struct, frozen=True, array_like=True, gc=False):
+    """Records of one partition, in the order in which they shall stand on the log."""
+
+    partition: int
+    records: list[Record]
+
+
+class StoredRecord(Struct, frozen=True, gc=False):
+    """A record as read back from the log. `offset` counts within (`log`, `partition`)."""
+
+    log: str
+    partition: int
+    offset: int
+    record: Record
+
+
+class EventLog(Protocol):
+    """The write side of the log: an append returns when every record is durable."""
+
+    @property
+    def durability(self) -> Durability:
+        """What an append that returned means."""
+        ...
+
+    async def start(self) -> None:
+        """Connect or open. Raises LogUnavailable when that is not possible now."""
+        ...
+
+    async def stop(self) -> None:
+        """Flush and close; appends in work are finished first."""
+        ...
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions `topic` has, ≥ 1."""
+        ...
+
+    async def append(self, topic: str, batches: Sequence[PartitionBatch]) -> None:
+        """
+        Make all records durable, in order per partition.
+
+        Raises LogUnavailable when that could not be done or is not known; some of the records may
+        then be on the log all the same (their ids let readers drop the copies).
+        """
+        ...
+
+
+class LogReader(Protocol):
+    """The read side, as `headgate tail` and the processor use it."""
+
+    def read(self, topic: str, since_ms: int | None, follow: bool) -> AsyncIterator[StoredRecord]:
+        """
+        Records from `since_ms` (Unix milliseconds; None: from the oldest) on.
+
+        Ends at the newest record that was there at the call, or with `follow` never.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Give back what the reader holds."""
+        ...
+
+
+# --- sources and keys -------------------------------------------------------------------------------
+
+
+class Source(Struct, frozen=True, gc=False):
+    """
+    Where events come from: the row that a pipeline key stands for.
+
+    `origins` are `scheme://host[:port]` (lower case; the host may begin with `*.`); `rate_per_s` and
+    `burst` are None where the settings' default holds; `cookie_domain` is None for host-only cookies;
+    `version` grows with every change of the row.
+    """
+
+    id: str
+    tenant: str
+    name: str
+    enabled: bool
+    origins: tuple[str, ...]
+    rate_per_s: float | None
+    burst: int | None
+    cookie_domain: str | None
+    version: int
+
+
+class KeyStore(Protocol):
+    """Pipeline keys to sources: memory before Redis before PostgreSQL."""
+
+    def cached(self, token: str) -> Source | None:
+        """
+        The enabled source of `token` if this process knows it and what it knows is fresh, else None.
+
+        None says nothing about the key: ask `find`.
+        """
+        ...
+
+    async def find(self, token: str) -> Source | None:
+        """
+        The enabled source of `token`; None when the key is unknown, revoked or its source disabled.
+
+        Raises StoreUnavailable when no store answers and the key is not known from before.
+        """
+        ...
+
+    def origin_listed(self, origin: str) -> bool:
+        """Whether some enabled source lists `origin` (for preflights, which carry no key)."""
+        ...
+
+
+# --- limits -----------------------------------------------------------------------------------------
+
+
+class RateLimiter(Protocol):
+    """Token buckets, one per name, over all frontends together: never more than rate·t + burst."""
+
+    def take(self, name: str, rate_per_s: float, burst: int) -> float | None:
+        """
+        Take one token of what this process holds, without waiting.
+
+        0.0: taken. > 0: refused, with the seconds until one is there. None: not known here, ask `acquire`.
+        """
+        ...
+
+    async def acquire(self, name: str, rate_per_s: float, burst: int) -> float:
+        """Take one token, asking Redis (with the others of this moment). 0.0: taken. > 0: seconds to wait."""
+        ...
+
+
+# --- claims and visitors ----------------------------------------------------------------------------
+
+#: What a claim came to: ours now; somebody's who has not finished; done before; not asked (Redis away).
+ClaimState = Literal["new", "pending", "confirmed", "skipped"]
+
+
+class Visit(Struct, gc=False):
+    """
+    What one event asks of Redis in its tick.
+
+    `claim_id` is the envelope's derived id (None: nothing to claim). `visitor` names the identity
+    hash (None: nothing to look up): fields in `learn` are set, fields in `learn_once` only where
+    they are absent, and the hash is read after that. `ttl_s` is the hash's new life in seconds.
+    The answer is put into `claim` and `known`.
+    """
+
+    claim_id: str | None = None
+    claim_window_s: float = 86400.0
+    visitor: str | None = None
+    learn: dict[str, str] | None = None
+    learn_once: dict[str, str] | None = None
+    ttl_s: float = 86400.0
+    claim: ClaimState = "skipped"
+    known: dict[str, str] | None = None
+
+
+class VisitStore(Protocol):
+    """Claims and identities: one trip to Redis for all events of a tick."""
+
+    async def visit(self, visits: Sequence[Visit]) -> None:
+        """Fill in `claim` and `known` of each visit. Redis away: they stay `skipped` and None; never raises."""
+        ...
+
+    def confirm(self, claim_id: str, window_s: float) -> None:
+        """The event is durable: its id is a duplicate for `window_s` seconds. Sent with the next trip."""
+        ...
+
+    def release(self, claim_id: str) -> None:
+        """The event was not published: its id is free again. Sent with the next trip."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can bring their own."""
+
+    def now(self) -> float:
+        """Unix time, seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Unix time, seconds."""
+        import time
+
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        import time
+
+        return time.monotonic()

@@ -1,0 +1,1 @@
+"""The parent process: sockets, slots, signals, health. Never on the data path."""
