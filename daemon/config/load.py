@@ -1,0 +1,194 @@
+"""
+From a TOML file, systemd credentials and the environment to one frozen Settings.
+
+The later wins: defaults, file, credentials (`$CREDENTIALS_DIRECTORY/<section>.<key>`), environment
+(`HEADGATE_<SECTION>__<KEY>` and five short names). An unknown key is an error that names the nearest
+known one. Values that are wrong are named by their key, never shown: they may be secrets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from daemon.config.schema import Section, Settings
+from daemon.errors import SettingsError
+
+#: Short names that scripts rely on, beside HEADGATE_<SECTION>__<KEY>.
+SHORT_NAMES: dict[str, tuple[str, ...]] = {
+    "HEADGATE_MODE": ("mode",),
+    "HEADGATE_DATA_DIR": ("data_dir",),
+    "HEADGATE_INGEST_PORT": ("server", "ingest_port"),
+    "HEADGATE_DASHBOARD_PORT": ("server", "dashboard_port"),
+    "HEADGATE_ADMIN_PORT": ("server", "admin_port"),
+}
+
+_SECTIONS: dict[str, type[Section]] = {
+    field.name: field.type
+    for field in msgspec.structs.fields(Settings)
+    if isinstance(field.type, type) and issubclass(field.type, Section)
+}
+_KEYS: dict[str, tuple[str, ...]] = {
+    name: tuple(field.name for field in msgspec.structs.fields(section)) for name, section in _SECTIONS.items()
+}
+_TOP = tuple(field.name for field in msgspec.structs.fields(Settings))
+
+Tree = dict[str, Any]
+
+
+def load(path: Path | None, environ: Mapping[str, str] | None = None) -> Settings:
+    """
+    The settings out of the file at `path` (None: no file), credentials and `environ` (default: the process's).
+
+    Raises SettingsError with the offending key for whatever can't be used.
+    """
+    environ = os.environ if environ is None else environ
+    tree = _read_file(path) if path is not None else {}
+    _check_names(tree, f"in {path}")
+    _read_credentials(tree, environ.get("CREDENTIALS_DIRECTORY"))
+    _read_environment(tree, environ)
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise _named(error) from None
+    _check_together(settings)
+    return settings
+
+
+def config_path(environ: Mapping[str, str] | None = None, given: str | None = None) -> Path | None:
+    """The settings file: the one `given` on the command line, else `HEADGATE_CONFIG`, else none."""
+    environ = os.environ if environ is None else environ
+    name = given or environ.get("HEADGATE_CONFIG") or ""
+    return Path(name) if name else None
+
+
+def _read_file(path: Path) -> Tree:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise SettingsError(f"there is no settings file {path}; name one with --config or HEADGATE_CONFIG") from None
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} can't be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+
+
+def _check_names(tree: Tree, where: str) -> None:
+    for name, value in tree.items():
+        if name not in _TOP:
+            raise _unknown(name, _TOP, where)
+        if name not in _SECTIONS:
+            continue
+        if not isinstance(value, dict):
+            raise SettingsError(f"[{name}] {where} must be a table", name)
+        for key in value:
+            if key not in _KEYS[name]:
+                raise _unknown(f"{name}.{key}", tuple(f"{name}.{known}" for known in _KEYS[name]), where)
+
+
+def _unknown(key: str, known: tuple[str, ...], where: str) -> SettingsError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if not near:
+        every = (*_TOP, *(f"{section}.{name}" for section, names in _KEYS.items() for name in names))
+        near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return SettingsError(f"unknown setting {key} {where}{hint}", key)
+
+
+def _read_credentials(tree: Tree, folder: str | None) -> None:
+    if not folder:
+        return
+    for section, keys in _KEYS.items():
+        for key in keys:
+            file = Path(folder) / f"{section}.{key}"
+            try:
+                text = file.read_text().strip()
+            except FileNotFoundError:
+                continue
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"the credential {section}.{key} can't be read: {error}", f"{section}.{key}") from None
+            _put(tree, (section, key), text)
+
+
+def _read_environment(tree: Tree, environ: Mapping[str, str]) -> None:
+    for name, text in environ.items():
+        if name in SHORT_NAMES:
+            _put(tree, SHORT_NAMES[name], text)
+            continue
+        match = re.fullmatch(r"HEADGATE_([A-Z0-9]+(?:_[A-Z0-9]+)*?)__([A-Z0-9_]+)", name)
+        if match is None:
+            continue
+        section, key = match[1].lower(), match[2].lower()
+        if key not in _KEYS.get(section, ()):
+            spelled = [f"HEADGATE_{s}__{k}".upper() for s, keys in _KEYS.items() for k in keys]
+            near = difflib.get_close_matches(name, spelled, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"unknown setting {name} in the environment{hint}", f"{section}.{key}")
+        _put(tree, (section, key), text)
+
+
+def _put(tree: Tree, path: tuple[str, ...], text: str) -> None:
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = _listed(text) if _is_list(path) else text
+
+
+def _is_list(path: tuple[str, ...]) -> bool:
+    if len(path) != 2:
+        return False
+    return isinstance(getattr(_SECTIONS[path[0]](), path[1]), tuple)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _named(error: msgspec.ValidationError) -> SettingsError:
+    message, _, where = str(error).partition(" - at `$")
+    key = where.rstrip("`").lstrip(".")
+    return SettingsError(f"bad setting {key}: {message[:1].lower()}{message[1:]}", key)
+
+
+def _check_together(settings: Settings) -> None:
+    """What the types can't say."""
+    server = settings.server
+    ports = {"ingest_port": server.ingest_port, "admin_port": server.admin_port, "dashboard_port": server.dashboard_port}
+    for name, port in ports.items():
+        for other, taken in ports.items():
+            if name < other and port == taken:
+                raise SettingsError(f"server.{name} and server.{other} are both {port}", f"server.{other}")
+    for entry in server.trusted_proxies:
+        try:
+            ipaddress.ip_network(entry, strict=False)
+        except ValueError:
+            raise SettingsError(
+                f"server.trusted_proxies: {entry!r} is no address and no network like 10.0.0.0/8",
+                "server.trusted_proxies",
+            ) from None
+    for broker in settings.kafka.brokers:
+        host, colon, port_text = broker.rpartition(":")
+        if not (colon and host and port_text.isdigit() and 0 < int(port_text) < 65536):
+            raise SettingsError(f"kafka.brokers: {broker!r} is not host:port", "kafka.brokers")
+    if settings.publisher.ack_deadline_s >= settings.frontend.answer_timeout_s:
+        raise SettingsError(
+            "publisher.ack_deadline_s must be below frontend.answer_timeout_s, or no event could reach "
+            "the local log in time while Kafka is away",
+            "publisher.ack_deadline_s",
+        )
+    if settings.frontend.answer_timeout_s >= settings.claims.pending_s:
+        raise SettingsError(
+            "frontend.answer_timeout_s must be below claims.pending_s, or a claim could run out while its "
+            "event is still being published",
+            "frontend.answer_timeout_s",
+        )
+    if settings.kafka.security_protocol.startswith("SASL") and not settings.kafka.sasl_username:
+        raise SettingsError("kafka.security_protocol asks for SASL: set kafka.sasl_username", "kafka.sasl_username")
