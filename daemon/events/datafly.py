@@ -1,0 +1,192 @@
+"""
+Datafly Signal: its events, what is asked of them, and its answers (contracts A and 0.2).
+
+Decoding touches only what is read; `properties`, `traits` and the members of `context` stay the bytes
+that came.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, Struct
+
+from daemon.events.envelope import Channel, Envelope
+from daemon.events.payload import (
+    ID_CHARS_MAX,
+    NAME_CHARS_MAX,
+    InvalidPayload,
+    JsonReader,
+    optional_object,
+    optional_text,
+    optional_time,
+    required_text,
+)
+
+#: Last part of the browser endpoint's path → the type that its body must have.
+BROWSER_TYPES = {"t": "track", "p": "page", "i": "identify", "g": "group"}
+
+#: code → HTTP status (contracts 0.2.14).
+STATUS = {
+    "INVALID_PAYLOAD": 400,
+    "BATCH_TOO_LARGE": 400,
+    "INVALID_PIPELINE_KEY": 401,
+    "INVALID_SIGNATURE": 401,
+    "TIMESTAMP_OUT_OF_RANGE": 401,
+    "ORIGIN_NOT_ALLOWED": 403,
+    "NOT_FOUND": 404,
+    "METHOD_NOT_ALLOWED": 405,
+    "REQUEST_TIMEOUT": 408,
+    "PAYLOAD_TOO_LARGE": 413,
+    "UNSUPPORTED_MEDIA_TYPE": 415,
+    "RATE_LIMITED": 429,
+    "UNAVAILABLE": 503,
+}
+
+SUCCESS = b'{"success":true}'
+
+
+def error_body(code: str, message: str) -> bytes:
+    """`{"error":{"code":…,"message":…}}` (contracts A.6)."""
+    return msgspec.json.encode({"error": {"code": code, "message": message}})
+
+
+class Event(Struct, gc=False):
+    """One Datafly event as callers send it; unknown members are left out."""
+
+    type: str
+    event: str | None = None
+    name: str | None = None
+    userId: str | None = None
+    anonymousId: str | None = None
+    groupId: str | None = None
+    properties: Raw = Raw(b"")
+    traits: Raw = Raw(b"")
+    context: dict[str, Raw] | None = None
+    timestamp: str | None = None
+    sentAt: str | None = None
+    messageId: str | None = None
+
+
+class _Page(Struct, gc=False):
+    url: Any = None
+
+
+_events = JsonReader.of(Event)
+_pages: msgspec.json.Decoder[_Page] = msgspec.json.Decoder(_Page)
+
+
+def decode(body: bytes, expected_type: str) -> Event:
+    """
+    One event out of a request body, checked for `expected_type` (the path's).
+
+    Raises InvalidPayload, which names the field.
+    """
+    event: Event = _events.read(body)
+    if event.type != expected_type:
+        raise InvalidPayload(f'type must be "{expected_type}" on this path', "type")
+    check(event)
+    return event
+
+
+def check(event: Event) -> None:
+    """
+    The rules for one event whose type is known to be one of ours (contracts A.1, 0.2.12).
+
+    Empty optional strings become None. Raises InvalidPayload, which names the field.
+    """
+    kind = event.type
+    if kind == "track":
+        required_text(event.event, "event", NAME_CHARS_MAX, " on track")
+    else:
+        event.event = optional_text(event.event, "event", NAME_CHARS_MAX)
+    if kind == "identify":
+        required_text(event.userId, "userId", ID_CHARS_MAX, " on identify")
+    else:
+        event.userId = optional_text(event.userId, "userId", ID_CHARS_MAX)
+    if kind == "group":
+        required_text(event.groupId, "groupId", ID_CHARS_MAX, " on group")
+    else:
+        event.groupId = optional_text(event.groupId, "groupId", ID_CHARS_MAX)
+    event.name = optional_text(event.name, "name", NAME_CHARS_MAX)
+    event.anonymousId = optional_text(event.anonymousId, "anonymousId", ID_CHARS_MAX)
+    event.messageId = optional_text(event.messageId, "messageId", ID_CHARS_MAX)
+    event.timestamp = optional_time(event.timestamp, "timestamp")
+    event.sentAt = optional_time(event.sentAt, "sentAt")
+    event.properties = optional_object(event.properties, "properties") or _NOTHING
+    event.traits = optional_object(event.traits, "traits") or _NOTHING
+
+
+_NOTHING = Raw(b"")
+
+
+def page_url(event: Event) -> str | None:
+    """The address of the page: `context.page.url`, else `properties.url`, else None (contracts 0.2.22)."""
+    if event.context is not None and (page := event.context.get("page")) is not None:
+        url = _url_of(page)
+        if url is not None:
+            return url
+    properties = event.properties
+    return _url_of(properties) if b'"url"' in bytes(properties) else None
+
+
+def _url_of(raw: Raw) -> str | None:
+    try:
+        url = _pages.decode(raw).url
+    except msgspec.DecodeError:
+        return None  # `page` may be anything: it passes through as it is
+    return url if isinstance(url, str) else None
+
+
+class Received(Struct, gc=False):
+    """What the gateway adds to an event: where and when it came in, and who sent it."""
+
+    id: str
+    tenant: str
+    source: str
+    channel: Channel
+    received_at: str
+    anonymous_id: str
+    user_id: str | None
+    ip: str
+    user_agent: str | None
+    clicks: dict[str, str]
+    vendors: dict[str, str]
+
+
+def to_envelope(event: Event, received: Received) -> Envelope:
+    """The canonical envelope of a checked event (contracts A.7)."""
+    context: dict[str, Any] = dict(event.context) if event.context else {}
+    # The gateway saw the address itself: what a page says of it is not believed.
+    context["ip"] = received.ip
+    if received.user_agent and "userAgent" not in context:
+        context["userAgent"] = received.user_agent
+    if received.clicks:
+        context["clickIds"] = received.clicks
+    else:
+        context.pop("clickIds", None)
+    if received.vendors:
+        context["vendorIds"] = received.vendors
+    else:
+        context.pop("vendorIds", None)
+    return Envelope(
+        id=received.id,
+        contract="datafly",
+        channel=received.channel,
+        tenant=received.tenant,
+        source=received.source,
+        type=event.type,
+        event=event.event or UNSET,
+        name=event.name or UNSET,
+        userId=event.userId or received.user_id or UNSET,
+        anonymousId=received.anonymous_id,
+        groupId=event.groupId or UNSET,
+        properties=event.properties if event.properties is not _NOTHING else UNSET,
+        traits=event.traits if event.traits is not _NOTHING else UNSET,
+        context=context,
+        timestamp=event.timestamp or received.received_at,
+        receivedAt=received.received_at,
+        sentAt=event.sentAt or UNSET,
+        messageId=event.messageId or UNSET,
+    )
