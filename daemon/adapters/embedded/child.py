@@ -61,6 +61,10 @@ class ServerProcess:
         """Return None while the server runs, else its exit code (negative: the signal)."""
         return self._popen.poll()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server, unless it has ended."""
+        self._popen.send_signal(number)
+
     async def wait(self, timeout_s: float) -> bool:
         """Wait until the server has ended; False when it still runs after `timeout_s`."""
         deadline = time.monotonic() + timeout_s

@@ -1,0 +1,42 @@
+"""What all tests share; the fixtures are in tests/fixtures."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers.tools import in_ci
+
+pytest_plugins = ["tests.fixtures.stores", "tests.fixtures.kafka"]
+
+_skipped: list[str] = []
+
+
+def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _skipped.append(f"{report.nodeid}: {reason}")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember every skip, whatever caused it."""
+    _note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Remember modules that skipped themselves."""
+    _note(report)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """With CI=true a skip is a failure: a suite that did not run is not a suite that passed."""
+    if _skipped and in_ci() and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name the skips that count as failures."""
+    if _skipped and in_ci():
+        terminalreporter.section("skipped, which CI=true does not allow", red=True)
+        for line in _skipped:
+            terminalreporter.line(line)
