@@ -55,11 +55,6 @@ class StoredRecord(Struct, frozen=True, gc=False):
 class EventLog(Protocol):
     """The write side of the log: an append returns when every record is durable."""
 
-    @property
-    def durability(self) -> Durability:
-        """What an append that returned means."""
-        ...
-
     async def start(self) -> None:
         """Connect or open. Raises LogUnavailable when that is not possible now."""
         ...
@@ -72,12 +67,13 @@ class EventLog(Protocol):
         """How many partitions `topic` has, ≥ 1."""
         ...
 
-    async def append(self, topic: str, batches: Sequence[PartitionBatch]) -> None:
+    async def append(self, topic: str, batches: Sequence[PartitionBatch]) -> Durability:
         """
-        Make all records durable, in order per partition.
+        Make all records durable, in order per partition, and say where the weakest of them is.
 
         Raises LogUnavailable when that could not be done or is not known; some of the records may
-        then be on the log all the same (their ids let readers drop the copies).
+        then be on the log all the same (their ids let readers drop the copies). A cancelled append
+        is the same: what was handed over already may still arrive.
         """
         ...
 

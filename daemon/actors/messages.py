@@ -25,7 +25,12 @@ class Hello(Struct, frozen=True, array_like=True, tag=1):
 
 
 class Publish(Struct, frozen=True, array_like=True, tag=2):
-    """The records of one tick, grouped by partition. `seq` grows by one per connection."""
+    """
+    The records of one tick, grouped by partition.
+
+    `seq` names the message in its answer. It grows per frontend, not per connection, so that a frame
+    can be sent again as it is, to a restarted publisher or to another one.
+    """
 
     seq: int
     topic: str
@@ -37,7 +42,11 @@ class Bye(Struct, frozen=True, array_like=True, tag=3):
 
 
 class Welcome(Struct, frozen=True, array_like=True, tag=11):
-    """First word of a publisher: how much may be in work on this connection, and the partitions per topic."""
+    """
+    How much may be in work on this connection, and the partitions per topic.
+
+    The first word of a publisher; said again when a count of partitions has changed.
+    """
 
     records_max: int
     bytes_max: int
