@@ -69,6 +69,9 @@ class Frontend(Section, frozen=True):
     answer_timeout_s: Annotated[
         float, _meta("seconds until an event that is not durable yet is answered 503", gt=0, le=60)
     ] = 4.0
+    hot_key_per_s: Annotated[
+        int, _meta("events per second of one visitor after which they are spread over partitions, out of order", ge=1)
+    ] = 2_000
     queue_records_max: Annotated[
         int, _meta("records that may wait for acknowledgement per frontend; beyond: 503", ge=1)
     ] = 50_000

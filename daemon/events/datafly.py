@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from daemon.events.envelope import Channel, Envelope
+from daemon.events.outcome import Outcome
 from daemon.events.payload import (
     ID_CHARS_MAX,
     NAME_CHARS_MAX,
@@ -27,21 +28,16 @@ from daemon.events.payload import (
 #: Last part of the browser endpoint's path → the type that its body must have.
 BROWSER_TYPES = {"t": "track", "p": "page", "i": "identify", "g": "group"}
 
-#: code → HTTP status (contracts 0.2.14).
-STATUS = {
-    "INVALID_PAYLOAD": 400,
-    "BATCH_TOO_LARGE": 400,
-    "INVALID_PIPELINE_KEY": 401,
-    "INVALID_SIGNATURE": 401,
-    "TIMESTAMP_OUT_OF_RANGE": 401,
-    "ORIGIN_NOT_ALLOWED": 403,
-    "NOT_FOUND": 404,
-    "METHOD_NOT_ALLOWED": 405,
-    "REQUEST_TIMEOUT": 408,
-    "PAYLOAD_TOO_LARGE": 413,
-    "UNSUPPORTED_MEDIA_TYPE": 415,
-    "RATE_LIMITED": 429,
-    "UNAVAILABLE": 503,
+#: How a refused request is answered: outcome → HTTP status and error code (contracts 0.2.14).
+ERRORS: dict[Outcome, tuple[int, str]] = {
+    Outcome.INVALID_PAYLOAD: (400, "INVALID_PAYLOAD"),
+    Outcome.INVALID_KEY: (401, "INVALID_PIPELINE_KEY"),
+    Outcome.FORBIDDEN: (403, "ORIGIN_NOT_ALLOWED"),
+    Outcome.TIMEOUT: (408, "REQUEST_TIMEOUT"),
+    Outcome.TOO_LARGE: (413, "PAYLOAD_TOO_LARGE"),
+    Outcome.UNSUPPORTED: (415, "UNSUPPORTED_MEDIA_TYPE"),
+    Outcome.RATE_LIMITED: (429, "RATE_LIMITED"),
+    Outcome.UNAVAILABLE: (503, "UNAVAILABLE"),
 }
 
 SUCCESS = b'{"success":true}'

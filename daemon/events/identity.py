@@ -46,6 +46,11 @@ class Cookies(Struct, gc=False):
     vendors: dict[str, str]
 
 
+def is_visitor_id(value: str) -> bool:
+    """Whether `value` has the form of a `_dfid`: a UUID version 4."""
+    return _UUID4.fullmatch(value) is not None
+
+
 def read_cookies(header: str | None) -> Cookies:
     """The cookies that matter out of a `Cookie` header; malformed ones count as absent."""
     visitor: str | None = None

@@ -1,0 +1,69 @@
+"""
+The front's application: a table of paths, and what is said to everybody else.
+
+RSGI calls `__rsgi__` for each request; a path's endpoint does the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from daemon.events import datafly
+from daemon.frontend.browser import BrowserEndpoint
+from daemon.frontend.kit import Kit
+from daemon.frontend.reply import CLOSE, JSON
+from daemon.frontend.rsgi import Scope, Transport
+
+log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Scope, Transport], Awaitable[None]]
+
+
+class App:
+    """Routes requests to their endpoints."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._endpoints: dict[str, Endpoint] = {
+            **{f"/v1/{letter}": BrowserEndpoint(kit, letter) for letter in datafly.BROWSER_TYPES},
+            "/health": self._health,
+        }
+
+    async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
+        """One request. Never raises: whatever an endpoint does not answer is a fault of ours, and logged."""
+        endpoint = self._endpoints.get(scope.path, self._not_found)
+        try:
+            await endpoint(scope, transport)
+        except Exception as error:
+            if _hung_up(error):
+                log.debug("the caller hung up before the answer", extra={"path": scope.path})
+            else:
+                log.exception("a request was not answered", extra={"path": scope.path})
+
+    async def _health(self, scope: Scope, transport: Transport) -> None:
+        """Whether this process answers: for load balancers that only reach the ingest port."""
+        if scope.method not in ("GET", "HEAD"):
+            self._kit.accounts.other("method_not_allowed")
+            text = f"{scope.method} is not allowed here; use GET"
+            transport.response_bytes(
+                405, [JSON, ("allow", "GET, HEAD")], datafly.error_body("METHOD_NOT_ALLOWED", text)
+            )
+            return
+        self._kit.accounts.other("health")
+        draining = self._kit.draining
+        body = msgspec.json.encode({"status": "draining" if draining else "ok"})
+        headers = [JSON, ("cache-control", "no-store")] + ([CLOSE] if draining else [])
+        transport.response_bytes(503 if draining else 200, headers, body)
+
+    async def _not_found(self, scope: Scope, transport: Transport) -> None:
+        self._kit.accounts.other("not_found")
+        text = f"there is nothing at {scope.path[:200]}; events go to /v1/t, /v1/p, /v1/i and /v1/g"
+        transport.response_bytes(404, [JSON], datafly.error_body("NOT_FOUND", text))
+
+
+def _hung_up(error: Exception) -> bool:
+    # granian's own exception, which only `server` may import by type
+    return type(error).__name__ in ("RSGIProtocolClosed", "RSGIProtocolError")

@@ -1,0 +1,231 @@
+"""
+Reading a request's body within its limits: type, encoding, size and time.
+
+The limit is on the inflated size, and inflating stops at it. A Content-Length over the limit is
+answered without waiting for the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import deque
+
+import brotli
+import zstandard
+
+from daemon.errors import HeadgateError
+from daemon.events.outcome import Outcome
+from daemon.events.payload import InvalidPayload
+from daemon.frontend.refusal import Refusal
+from daemon.frontend.rsgi import RequestHeaders, Transport
+
+#: The content types that hold JSON: what sendBeacon sends is text/plain (contracts 0.1.7).
+JSON_TYPES = ("application/json", "text/plain")
+
+_CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
+
+
+def check_type(headers: RequestHeaders) -> None:
+    """
+    Refuse a body that is not declared as JSON in UTF-8 (415).
+
+    A request without a Content-Type declares nothing else (a Blob without a type, sent by sendBeacon)
+    and is read as JSON.
+    """
+    declared = headers.get("content-type")
+    if declared is None or declared == "application/json":
+        return
+    media, *parameters = declared.split(";")
+    if media.strip().lower() not in JSON_TYPES:
+        raise Refusal(
+            Outcome.UNSUPPORTED,
+            f"content type {media.strip()[:80]!r} is not taken; send application/json (or text/plain with JSON in it)",
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in _CHARSETS:
+            raise Refusal(Outcome.UNSUPPORTED, f"charset {value.strip()[:40]!r} is not taken; send UTF-8")
+
+
+def check_length(headers: RequestHeaders, bytes_max: int) -> int | None:
+    """The declared length in bytes, None where the body comes in chunks. Refuses one over the limit (413)."""
+    declared = headers.get("content-length")
+    if declared is None:
+        return None
+    # the server has checked that it is a number; more digits than that are over any limit
+    if len(declared) > 18 or int(declared) > bytes_max:
+        raise too_large(bytes_max)
+    return int(declared)
+
+
+def too_large(bytes_max: int) -> Refusal:
+    """413. The connection closes, since the rest of the body is not read."""
+    return Refusal(
+        Outcome.TOO_LARGE, f"the body is over {bytes_max} bytes (inflated); send less", [("connection", "close")]
+    )
+
+
+class BodyReader:
+    """
+    Reads bodies, each within `timeout_s` seconds in all: a trickle does not extend it.
+
+    All deadlines are equally far away, so they stand in a queue in order, and one sweep a second cancels
+    the requests whose time is up. A timer for each request would cost more than reading the body does.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._reading: deque[_Reading] = deque()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to sweep."""
+        self._sweep = asyncio.get_running_loop().call_later(1.0, self._swept)
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+
+    async def read(self, transport: Transport, length: int | None, encoding: str | None, bytes_max: int) -> bytes:
+        """
+        The body, inflated.
+
+        `length` is the declared one (None: chunked). Refuses (Refusal, InvalidPayload) what is too large,
+        too slow, badly encoded or cut short.
+        """
+        reading = _Reading(asyncio.get_running_loop().time() + self._timeout_s, asyncio.current_task())
+        self._reading.append(reading)
+        try:
+            body = await (transport() if length is not None else _gather(transport, bytes_max))
+        except asyncio.CancelledError:
+            if not reading.late:
+                raise
+            raise Refusal(
+                Outcome.TIMEOUT,
+                f"the body did not arrive within {self._timeout_s:g} seconds",
+                [("connection", "close")],
+            ) from None
+        except (Refusal, InvalidPayload):
+            raise
+        except Exception as error:
+            # granian raises its own kinds when the caller is gone; there is nobody left to answer
+            raise CallerGone(str(error)) from None
+        finally:
+            reading.task = None
+        if encoding is not None and encoding not in ("", "identity"):
+            body = inflate(body, encoding.strip().lower(), bytes_max)
+        return body
+
+    def _swept(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        while self._reading and (self._reading[0].task is None or self._reading[0].deadline <= now):
+            reading = self._reading.popleft()
+            if reading.task is not None:
+                reading.late = True
+                reading.task.cancel()
+        self._sweep = loop.call_later(1.0, self._swept)
+
+
+class CallerGone(HeadgateError):
+    """The caller hung up while sending; no answer will reach anybody."""
+
+
+class _Reading:
+    __slots__ = ("deadline", "late", "task")
+
+    def __init__(self, deadline: float, task: asyncio.Task[None] | None) -> None:
+        self.deadline = deadline
+        self.task = task
+        self.late = False
+
+
+async def _gather(transport: Transport, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in transport:
+        size += len(part)
+        if size > bytes_max:
+            raise too_large(bytes_max)
+        parts.append(part)
+    return b"".join(parts)
+
+
+ENCODINGS = ("gzip", "x-gzip", "deflate", "br", "zstd")
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Refuse an encoding that is not read (415)."""
+    if encoding and encoding.strip().lower() not in (*ENCODINGS, "identity"):
+        raise Refusal(
+            Outcome.UNSUPPORTED, f"content encoding {encoding[:40]!r} is not taken; send gzip, deflate, br, zstd or none"
+        )
+
+
+def inflate(data: bytes, encoding: str, bytes_max: int) -> bytes:
+    """`data` inflated, at most `bytes_max` bytes. Raises Refusal (413) or InvalidPayload (broken or cut short)."""
+    try:
+        if encoding in ("gzip", "x-gzip"):
+            return _zlib(data, 31, bytes_max)
+        if encoding == "deflate":
+            # RFC 9110 means zlib's format; some senders leave its header out
+            raw = len(data) < 2 or data[0] & 0x0F != 8 or (data[0] << 8 | data[1]) % 31 != 0
+            return _zlib(data, -15 if raw else 15, bytes_max)
+        if encoding == "br":
+            return _brotli(data, bytes_max)
+        return _zstd(data, bytes_max)
+    except (zlib.error, brotli.error, zstandard.ZstdError, EOFError) as error:
+        raise InvalidPayload(f"the body is not {encoding}, or is cut short: {str(error)[:120]}") from None
+
+
+def _zlib(data: bytes, window: int, bytes_max: int) -> bytes:
+    parts: list[bytes] = []
+    room = bytes_max + 1
+    while True:
+        inflater = zlib.decompressobj(window)
+        part = inflater.decompress(data, room)
+        parts.append(part)
+        room -= len(part)
+        if room <= 0:
+            raise too_large(bytes_max)
+        if not inflater.eof:
+            raise EOFError("unexpected end")
+        data = inflater.unused_data
+        if window != 31 or not data.startswith(b"\x1f\x8b"):
+            return b"".join(parts)
+
+
+def _brotli(data: bytes, bytes_max: int) -> bytes:
+    inflater = brotli.Decompressor()
+    parts = [inflater.process(data, output_buffer_limit=bytes_max + 1)]
+    size = len(parts[0])
+    while not inflater.is_finished():
+        if size > bytes_max:
+            raise too_large(bytes_max)
+        if inflater.can_accept_more_data():
+            raise EOFError("unexpected end")
+        parts.append(inflater.process(b"", output_buffer_limit=bytes_max + 1 - size))
+        size += len(parts[-1])
+    if size > bytes_max:
+        raise too_large(bytes_max)
+    return b"".join(parts)
+
+
+def _zstd(data: bytes, bytes_max: int) -> bytes:
+    # the window is bounded too: a frame may ask for gigabytes of memory before it gives a byte
+    reader = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).stream_reader(data)
+    body = reader.read(bytes_max + 1)
+    if len(body) > bytes_max:
+        raise too_large(bytes_max)
+    if not body or not _zstd_whole(data, len(body)):
+        raise EOFError("unexpected end")
+    return body
+
+
+def _zstd_whole(data: bytes, size: int) -> bool:
+    """Whether the frame is finished: the stream reader itself does not say."""
+    inflater = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).decompressobj()
+    inflater.decompress(data)
+    return bool(inflater.eof)

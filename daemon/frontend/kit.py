@@ -1,0 +1,61 @@
+"""What every endpoint of the front needs, put together once by the composition root."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from daemon.config.schema import Settings
+from daemon.frontend.accounts import Accounts
+from daemon.frontend.body import BodyReader
+from daemon.frontend.client import ClientAddress
+from daemon.frontend.tick import Ticker
+from daemon.frontend.work import RandomPool
+from daemon.ports import KeyStore, RateLimiter
+
+
+class Kit:
+    """Plain attributes; see the constructor."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: KeyStore,
+        limiter: RateLimiter,
+        ticker: Ticker,
+        accounts: Accounts,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.keys = keys
+        self.limiter = limiter
+        self.ticker = ticker
+        self.accounts = accounts
+        self.bodies = BodyReader(settings.server.body_timeout_s)
+        self.clients = ClientAddress(settings.server.trusted_proxies)
+        self.random = RandomPool()
+        self.now = now
+        #: True once the process takes leave: replies then ask the caller to close the connection.
+        self.draining = False
+
+
+class Times:
+    """ISO 8601 texts of the present, made once per millisecond."""
+
+    def __init__(self) -> None:
+        self._ms = -1
+        self._second = -1
+        self._head = ""
+        self._text = ""
+
+    def iso(self, now_s: float) -> str:
+        """`now_s` (Unix seconds) as `2026-02-25T14:30:00.123Z`."""
+        ms = int(now_s * 1000)
+        if ms != self._ms:
+            self._ms = ms
+            second, fraction = divmod(ms, 1000)
+            if second != self._second:
+                self._second = second
+                self._head = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._text = f"{self._head}.{fraction:03d}Z"
+        return self._text

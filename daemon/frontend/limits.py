@@ -1,0 +1,29 @@
+"""A key's rate limit at the door (contracts 0.1.9)."""
+
+from __future__ import annotations
+
+from daemon.config.schema import Limits
+from daemon.events.outcome import Outcome
+from daemon.frontend.refusal import Refusal, whole_seconds
+from daemon.ports import RateLimiter, Source
+
+
+async def take(limiter: RateLimiter, source: Source, limits: Limits) -> None:
+    """Take one request out of the source's bucket, or refuse (429) with when to come back."""
+    rate_per_s = source.rate_per_s or limits.rate_per_s
+    burst = source.burst or limits.burst
+    wait_s = limiter.take(source.id, rate_per_s, burst)
+    if wait_s is None:
+        wait_s = await limiter.acquire(source.id, rate_per_s, burst)
+    if wait_s > 0:
+        retry_s = whole_seconds(wait_s)
+        raise Refusal(
+            Outcome.RATE_LIMITED,
+            f"Rate limit exceeded. Retry after {retry_s} seconds.",
+            [
+                ("retry-after", str(retry_s)),
+                # draft-ietf-httpapi-ratelimit-headers: what is left of which quota, and the quota itself
+                ("ratelimit", f'"key";r=0;t={retry_s}'),
+                ("ratelimit-policy", f'"key";q={burst};w={whole_seconds(burst / rate_per_s)}'),
+            ],
+        )

@@ -1,0 +1,98 @@
+"""
+The frontend's composition root: `python -m workers.frontend` under the supervisor.
+
+Everything a frontend is made of is made here, from the bottom up; on a drain it is taken down from the
+top: no new connections, open requests finished, then the queue, then the stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+
+from daemon.actors.messages import Beat
+from daemon.actors.outbox import Outbox
+from daemon.actors.process import ChildContext, run_child
+from daemon.adapters.keystore import CachedKeyStore
+from daemon.adapters.postgres.pool import PostgresPool
+from daemon.adapters.redis.leases import LeasedRateLimiter
+from daemon.adapters.redis.visits import RedisVisitStore
+from daemon.adapters.redis.wire import RedisWire
+from daemon.events.outcome import Outcome
+from daemon.frontend.accounts import Accounts
+from daemon.frontend.app import App
+from daemon.frontend.hotkeys import HotKeys
+from daemon.frontend.kit import Kit
+from daemon.frontend.server import HttpServer
+from daemon.frontend.tick import Ticker
+from daemon.observe.catalog import IngestMetrics, OutboxMetrics, StoreMetrics
+
+log = logging.getLogger(__name__)
+
+#: Collections per generation: the hot path makes no cycles, so the collector seldom finds anything.
+GC_THRESHOLDS = (50_000, 20, 50)
+
+
+async def frontend(ctx: ChildContext) -> None:
+    """Answer HTTP on `ctx.listen_fd` until a drain is asked for."""
+    settings = ctx.settings
+    ingest, queue, stores = IngestMetrics(list(Outcome)), OutboxMetrics(), StoreMetrics()
+    ctx.instruments.add(*ingest.instruments(), *queue.instruments(), *stores.instruments())
+
+    pool = PostgresPool(settings.postgres, stores)
+    wire = RedisWire(settings.redis, stores)
+    keys = CachedKeyStore(pool, wire, settings, stores)
+    frontends = max(1, ctx.counts.get("frontend", 1))
+    limiter = LeasedRateLimiter(wire, settings, stores, frontends=frontends)
+    visits = RedisVisitStore(wire, settings, stores)
+    outbox = Outbox(ctx.queue_paths, slot=ctx.slot, settings=settings, metrics=queue)
+
+    await wire.start()
+    await pool.start()
+    await asyncio.gather(keys.start(), limiter.start(), visits.start(), outbox.start())
+
+    hot_keys = HotKeys(settings.frontend.hot_key_per_s)
+    ticker = Ticker(
+        settings.kafka.topic_raw, settings.frontend.tick_s, visits, outbox, hot_keys, ingest, queue
+    )  # fmt: skip
+    accounts = Accounts(ingest)
+    kit = Kit(settings, keys, limiter, ticker, accounts)
+    server = HttpServer(
+        App(kit),
+        ctx.listen_fd,
+        backlog=settings.server.backlog,
+        connections_max=max(16, -(-settings.server.connections_max // frontends)),
+        head_timeout_s=settings.server.head_timeout_s,
+    )
+
+    def health() -> Beat:
+        serving, reasons = outbox.serving
+        return Beat(accounts.in_work + outbox.records, serving and not kit.draining, list(reasons))
+
+    ctx.health = health
+    kit.bodies.start()
+    await server.start()
+    # what is here now stays for ever: the collector need not look at it again
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    ctx.ready()
+
+    limit_s = await ctx.drain_requested()
+    deadline_s = asyncio.get_running_loop().time() + limit_s
+    kit.draining = True
+    # in this window replies carry `Connection: close`, so that callers go elsewhere by themselves
+    await asyncio.sleep(min(settings.server.drain_window_s, limit_s / 4))
+    await server.stop(max(0.1, deadline_s - asyncio.get_running_loop().time() - 1.0))
+    await ticker.idle()
+    kit.bodies.stop()
+    await outbox.drain(max(0.1, deadline_s - asyncio.get_running_loop().time()))
+    await asyncio.gather(visits.stop(), limiter.stop(), keys.stop())
+    await outbox.stop()
+    await wire.stop()
+    await pool.stop()
+
+
+if __name__ == "__main__":
+    run_child(frontend)
