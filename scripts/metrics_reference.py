@@ -24,9 +24,7 @@ from daemon.observe.catalog import (
 from daemon.observe.metrics import Instrument
 from daemon.observe.process import DiskMetrics, ProcessMetrics
 from daemon.roles import ROLES
-
-#: States of a slot, as in /slots.
-STATES = ("EMPTY", "STARTING", "READY", "DRAINING", "STOPPING", "BACKOFF", "PARKED")
+from daemon.supervisor.slot import State
 
 HEAD = """\
 # Metrics
@@ -43,6 +41,7 @@ dead process had counted, so that no counter goes back when a process is replace
 - Base units: seconds, bytes, events, records. Times are wall seconds unless they say CPU.
 - Label values come from closed sets, and all of them show from the start. No tenant, key, path, address or
   user agent is ever a label: per-tenant figures are in PostgreSQL.
+- `python_gc_…` and `python_info` of prometheus-client are there too, per process.
 - `headgate_events_received_total` − Σ `headgate_events_total` is what is in work: never below 0, and 0 at
   rest. Anything else is a bug (alert `HeadgateConservationViolated`).
 """
@@ -82,7 +81,7 @@ def groups() -> list[Group]:
         ("The frontend's queue", frontend, OutboxMetrics()),
         ("Stores, claims, keys and limits", f"{frontend}, {publisher}", StoreMetrics()),
         ("The event log", publisher, PublisherMetrics()),
-        ("The supervisor", "supervisor", SupervisorMetrics(tuple(role.name for role in ROLES), STATES)),
+        ("The supervisor", "supervisor", SupervisorMetrics(tuple(role.name for role in ROLES), tuple(State))),
         ("Processes", everyone, ProcessMetrics()),
         ("Disk", publisher, DiskMetrics(Path("/"))),
     ]
