@@ -143,7 +143,7 @@ def _pip(*arguments: str, total: int) -> None:
                         print(f"\r\x1b[K  {seen}/{total} {named[1]}", end="", flush=True)
                     elif seen % 20 == 0 and seen < total:
                         _say(f"  {seen}/{total}")
-                elif line.startswith("Installing collected"):
+                elif total > 1 and line.startswith("Installing collected"):
                     if terminal:
                         print("\r\x1b[K  unpacking", end="", flush=True)
                     else:

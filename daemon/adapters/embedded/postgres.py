@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import time
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,14 @@ import asyncpg
 
 from daemon.adapters.embedded import binaries, child
 from daemon.adapters.embedded.privileges import identity_for
+from daemon.adapters.embedded.rundir import (
+    POSTGRES_DATABASE,
+    POSTGRES_FOLDER,
+    POSTGRES_PORT,
+    POSTGRES_USER,
+    postgres_dsn,
+)
 from daemon.errors import SettingsError, StoreUnavailable
-
-DATABASE = "headgate"
-USER = "headgate"
-PORT = 5432
-#: Inside the run folder, a folder of its own: it belongs to the server's user when that is another one.
-SOCKET_FOLDER = "pg"
 
 #: initdb writes and syncs about 40 MB; a slow disk needs its time.
 INITDB_TIMEOUT_S = 120.0
@@ -33,7 +33,7 @@ STOP_STEPS = ((signal.SIGINT, 6.0), (signal.SIGQUIT, 2.0))
 #: Small, because the whole idle set-up has to stay below 600 MiB, and durable, because it holds the keys.
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": "",
-    "port": str(PORT),
+    "port": str(POSTGRES_PORT),
     "unix_socket_permissions": "0700",
     # 16 cores' frontends with 4 connections each, twice during a roll, and some for the command line.
     "max_connections": "160",
@@ -101,7 +101,7 @@ async def start_postgres(
     """
     data_dir, run_dir = data_dir.resolve(), run_dir.resolve()
     programs = binaries.postgres_bin()
-    folder, sockets = data_dir / "postgres", run_dir / SOCKET_FOLDER
+    folder, sockets = data_dir / "postgres", run_dir / POSTGRES_FOLDER
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     identity = identity_for(folder, [data_dir, run_dir, programs / "postgres"])
@@ -123,8 +123,7 @@ async def start_postgres(
         )
     finally:
         os.close(lock)
-    host = urllib.parse.quote(os.fsencode(sockets), safe="")
-    server = PostgresServer(f"postgresql://{USER}@/{DATABASE}?host={host}&port={PORT}", process)
+    server = PostgresServer(postgres_dsn(run_dir), process)
     try:
         await _ready(process, sockets, start_timeout_s)
     except BaseException:
@@ -161,7 +160,7 @@ async def _initdb(programs: Path, folder: Path, data_dir: Path, identity: child.
         "initdb",
         [
             str(programs / "initdb"),
-            *("-D", str(draft), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-instructions"),
+            *("-D", str(draft), "-U", POSTGRES_USER, "-A", "trust", "-E", "UTF8", "--no-instructions"),
             # Sorting by code point is the same on every machine; the C library's collations are not.
             *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         ],
@@ -202,8 +201,8 @@ def _remove_stale(folder: Path, sockets: Path) -> None:
     """
     for path in (
         folder / "postmaster.pid",
-        sockets / f".s.PGSQL.{PORT}.lock",
-        sockets / f".s.PGSQL.{PORT}",
+        sockets / f".s.PGSQL.{POSTGRES_PORT}.lock",
+        sockets / f".s.PGSQL.{POSTGRES_PORT}",
     ):
         path.unlink(missing_ok=True)
 
@@ -214,7 +213,12 @@ async def _ready(process: child.ServerProcess, sockets: Path, timeout_s: float) 
     while True:
         try:
             connection = await asyncpg.connect(
-                host=str(sockets), port=PORT, user=USER, database="postgres", timeout=5.0, ssl=False
+                host=str(sockets),
+                port=POSTGRES_PORT,
+                user=POSTGRES_USER,
+                database="postgres",
+                timeout=5.0,
+                ssl=False,
             )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             code = process.exit_code()
@@ -229,8 +233,10 @@ async def _ready(process: child.ServerProcess, sockets: Path, timeout_s: float) 
             await asyncio.sleep(child.POLL_S)
             continue
         try:
-            if not await connection.fetchval("SELECT true FROM pg_database WHERE datname = $1", DATABASE):
-                await connection.execute(f'CREATE DATABASE "{DATABASE}"')
+            if not await connection.fetchval(
+                "SELECT true FROM pg_database WHERE datname = $1", POSTGRES_DATABASE
+            ):
+                await connection.execute(f'CREATE DATABASE "{POSTGRES_DATABASE}"')
         finally:
             await connection.close()
         return

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import stat
+import urllib.parse
 from pathlib import Path
 
 from daemon.errors import SettingsError
@@ -24,6 +25,25 @@ SOCKET_NAME_BYTES_MAX = 32
 #: Characters that some client or server reads as syntax in the path of a socket: Postgres clients take a comma
 #: for a list of hosts, configuration files mind quotes and line ends.
 UNSAFE = re.compile(r"""[,"'\\\x00-\x1f\x7f\ud800-\udfff]""")
+
+
+#: Inside the run folder, a folder of its own: it belongs to the server's user when that is another one.
+POSTGRES_FOLDER = "pg"
+POSTGRES_PORT = 5432
+POSTGRES_USER = "headgate"
+POSTGRES_DATABASE = "headgate"
+VALKEY_SOCKET = "valkey.sock"
+
+
+def postgres_dsn(run_dir: Path) -> str:
+    """Return the DSN of the embedded Postgres that listens in `run_dir`, whether it runs yet or not."""
+    host = urllib.parse.quote(os.fsencode(run_dir / POSTGRES_FOLDER), safe="")
+    return f"postgresql://{POSTGRES_USER}@/{POSTGRES_DATABASE}?host={host}&port={POSTGRES_PORT}"
+
+
+def redis_url(run_dir: Path) -> str:
+    """Return the URL of the embedded Valkey that listens in `run_dir`, whether it runs yet or not."""
+    return f"unix://{urllib.parse.quote(os.fsencode(run_dir / VALKEY_SOCKET))}"
 
 
 def run_dir_for(data_dir: Path) -> Path:

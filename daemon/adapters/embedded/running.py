@@ -29,7 +29,11 @@ _LOCK_FILE = "lock"
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """Where embedded servers listen: the pid of the process that runs them, and their addresses."""
+    """
+    Where embedded servers listen: the pid of the process that runs them, and their addresses.
+
+    An address is empty when the settings name another server in its place.
+    """
 
     pid: int
     postgres_dsn: str
@@ -114,11 +118,15 @@ def find_running(data_dir: Path) -> Endpoints | None:
     """
     Return where the embedded servers of `data_dir` listen, or None when they don't run.
 
-    What the file says is proved by connecting to both: Postgres has to accept the user and the database, Valkey
-    has to answer a PING. Blocks for at most a few seconds.
+    What the file says is proved by connecting: Postgres has to accept the user and the database, Valkey has to
+    answer a PING. Blocks for at most a few seconds.
     """
     found = _read(data_dir)
-    if found is None or not _postgres_answers(found.postgres_dsn) or not _redis_answers(found.redis_url):
+    if found is None:
+        return None
+    if found.postgres_dsn and not _postgres_answers(found.postgres_dsn):
+        return None
+    if found.redis_url and not _redis_answers(found.redis_url):
         return None
     return found
 

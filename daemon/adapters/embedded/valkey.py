@@ -7,14 +7,12 @@ import os
 import signal
 import socket
 import time
-import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.adapters.embedded import binaries, child
+from daemon.adapters.embedded.rundir import VALKEY_SOCKET, redis_url
 from daemon.errors import StoreUnavailable
-
-SOCKET_NAME = "valkey.sock"
 
 #: TERM: Valkey flushes its file and ends, a matter of milliseconds; the rest is for a slow disk.
 STOP_STEPS = ((signal.SIGTERM, 5.0),)
@@ -48,7 +46,7 @@ async def start_valkey(data_dir: Path, run_dir: Path, *, start_timeout_s: float 
     data_dir, run_dir = data_dir.resolve(), run_dir.resolve()
     folder = data_dir / "valkey"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = run_dir / SOCKET_NAME
+    path = run_dir / VALKEY_SOCKET
     binary = binaries.valkey_server()
     lock = await child.acquire_server_lock(data_dir / "valkey.lock", "Valkey")
     try:
@@ -64,7 +62,7 @@ async def start_valkey(data_dir: Path, run_dir: Path, *, start_timeout_s: float 
         )
     finally:
         os.close(lock)
-    server = ValkeyServer(f"unix://{urllib.parse.quote(os.fsencode(path))}", process)
+    server = ValkeyServer(redis_url(run_dir), process)
     try:
         await _ready(process, path, start_timeout_s)
     except BaseException:
