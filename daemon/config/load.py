@@ -116,7 +116,9 @@ def _read_credentials(tree: Tree, folder: str | None) -> None:
                 continue
             except (OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"the credential {section}.{key} can't be read: {error}", f"{section}.{key}") from None
-            _put(tree, (section, key), text)
+            # An empty one is how the unit says "not set": systemd 249 has no other way to make one optional.
+            if text:
+                _put(tree, (section, key), text)
 
 
 def _read_environment(tree: Tree, environ: Mapping[str, str]) -> None:
