@@ -37,7 +37,8 @@ _SECTIONS: dict[str, type[Section]] = {
     if isinstance(field.type, type) and issubclass(field.type, Section)
 }
 _KEYS: dict[str, tuple[str, ...]] = {
-    name: tuple(field.name for field in msgspec.structs.fields(section)) for name, section in _SECTIONS.items()
+    name: tuple(field.name for field in msgspec.structs.fields(section))
+    for name, section in _SECTIONS.items()
 }
 _TOP = tuple(field.name for field in msgspec.structs.fields(Settings))
 
@@ -75,7 +76,9 @@ def _read_file(path: Path) -> Tree:
         with path.open("rb") as file:
             return tomllib.load(file)
     except FileNotFoundError:
-        raise SettingsError(f"there is no settings file {path}; name one with --config or HEADGATE_CONFIG") from None
+        raise SettingsError(
+            f"there is no settings file {path}; name one with --config or HEADGATE_CONFIG"
+        ) from None
     except OSError as error:
         raise SettingsError(f"the settings file {path} can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -96,7 +99,13 @@ def _check_names(tree: Tree, where: str) -> None:
 
 
 def _unknown(key: str, known: tuple[str, ...], where: str) -> SettingsError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    elsewhere = [
+        f"{section}.{name}"
+        for section, names in _KEYS.items()
+        for name in names
+        if name == key.rpartition(".")[2]
+    ]
+    near = elsewhere[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if not near:
         every = (*_TOP, *(f"{section}.{name}" for section, names in _KEYS.items() for name in names))
         near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
@@ -115,7 +124,9 @@ def _read_credentials(tree: Tree, folder: str | None) -> None:
             except FileNotFoundError:
                 continue
             except (OSError, UnicodeDecodeError) as error:
-                raise SettingsError(f"the credential {section}.{key} can't be read: {error}", f"{section}.{key}") from None
+                raise SettingsError(
+                    f"the credential {section}.{key} can't be read: {error}", f"{section}.{key}"
+                ) from None
             # An empty one is how the unit says "not set": systemd 249 has no other way to make one optional.
             if text:
                 _put(tree, (section, key), text)
@@ -163,7 +174,11 @@ def _named(error: msgspec.ValidationError) -> SettingsError:
 def _check_together(settings: Settings) -> None:
     """What the types can't say."""
     server = settings.server
-    ports = {"ingest_port": server.ingest_port, "admin_port": server.admin_port, "dashboard_port": server.dashboard_port}
+    ports = {
+        "ingest_port": server.ingest_port,
+        "admin_port": server.admin_port,
+        "dashboard_port": server.dashboard_port,
+    }
     for name, port in ports.items():
         for other, taken in ports.items():
             if name < other and port == taken:
@@ -193,4 +208,6 @@ def _check_together(settings: Settings) -> None:
             "frontend.answer_timeout_s",
         )
     if settings.kafka.security_protocol.startswith("SASL") and not settings.kafka.sasl_username:
-        raise SettingsError("kafka.security_protocol asks for SASL: set kafka.sasl_username", "kafka.sasl_username")
+        raise SettingsError(
+            "kafka.security_protocol asks for SASL: set kafka.sasl_username", "kafka.sasl_username"
+        )

@@ -6,6 +6,7 @@ The text comes from the schema, so that the file can't say something else than t
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import Any, Literal, get_args, get_origin
 
@@ -65,4 +66,4 @@ def _toml(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(text(), end="")
+    sys.stdout.write(text())

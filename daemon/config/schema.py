@@ -35,9 +35,7 @@ class Server(Section, frozen=True):
     ingest_port: Annotated[int, _meta("port for events", ge=1, le=65535)] = 8080
     dashboard_port: Annotated[int, _meta("port of the dashboard and its API", ge=1, le=65535)] = 8081
     admin_host: Annotated[str, _meta("address of the admin port; keep it private")] = "127.0.0.1"
-    admin_port: Annotated[
-        int, _meta("port of /livez, /readyz, /metrics and /slots", ge=1, le=65535)
-    ] = 9090
+    admin_port: Annotated[int, _meta("port of /livez, /readyz, /metrics and /slots", ge=1, le=65535)] = 9090
     trusted_proxies: Annotated[
         tuple[str, ...],
         _meta("addresses or networks (CIDR) whose X-Forwarded-For and X-Forwarded-Proto are believed"),
@@ -52,7 +50,8 @@ class Server(Section, frozen=True):
     head_timeout_s: Annotated[float, _meta("seconds for a whole request head", gt=0, le=300)] = 10.0
     body_timeout_s: Annotated[float, _meta("seconds for a whole request body", gt=0, le=600)] = 30.0
     drain_window_s: Annotated[
-        float, _meta("seconds in which a stopping frontend still answers, with Connection: close", ge=0, le=60)
+        float,
+        _meta("seconds in which a stopping frontend still answers, with Connection: close", ge=0, le=60),
     ] = 0.5
     drain_limit_s: Annotated[
         float, _meta("seconds that a stopping process gets to finish what it accepted", gt=0, le=600)
@@ -64,13 +63,19 @@ class Frontend(Section, frozen=True):
 
     count: Annotated[int, _meta("processes; 0 means one per core", ge=0, le=256)] = 0
     tick_s: Annotated[
-        float, _meta("seconds in which events are gathered under load; an idle frontend does not wait", ge=0, le=0.1)
+        float,
+        _meta(
+            "seconds in which events are gathered under load; an idle frontend does not wait", ge=0, le=0.1
+        ),
     ] = 0.001
     answer_timeout_s: Annotated[
         float, _meta("seconds until an event that is not durable yet is answered 503", gt=0, le=60)
     ] = 4.0
     hot_key_per_s: Annotated[
-        int, _meta("events per second of one visitor after which they are spread over partitions, out of order", ge=1)
+        int,
+        _meta(
+            "events per second of one visitor after which they are spread over partitions, out of order", ge=1
+        ),
     ] = 2_000
     queue_records_max: Annotated[
         int, _meta("records that may wait for acknowledgement per frontend; beyond: 503", ge=1)
@@ -85,7 +90,8 @@ class Publisher(Section, frozen=True):
 
     count: Annotated[int, _meta("processes", ge=1, le=64)] = 1
     ack_deadline_s: Annotated[
-        float, _meta("seconds that Kafka gets to acknowledge a batch before it goes to the local log", gt=0, le=60)
+        float,
+        _meta("seconds that Kafka gets to acknowledge a batch before it goes to the local log", gt=0, le=60),
     ] = 2.0
     queue_records_max: Annotated[int, _meta("records in work per publisher", ge=1)] = 200_000
     queue_bytes_max: Annotated[int, _meta("bytes in work per publisher", ge=65536)] = 256 * 1024 * 1024
@@ -96,7 +102,8 @@ class Publisher(Section, frozen=True):
         float, _meta("seconds between tries to reach Kafka while it is away", gt=0, le=300)
     ] = 1.0
     rebuild_after_s: Annotated[
-        float, _meta("seconds without any acknowledgement after which the Kafka client is made anew", gt=0, le=600)
+        float,
+        _meta("seconds without any acknowledgement after which the Kafka client is made anew", gt=0, le=600),
     ] = 15.0
     drain_records_per_s: Annotated[
         int, _meta("records per second that go from the local log to Kafka once it is back", ge=1)
@@ -110,7 +117,9 @@ class Limits(Section, frozen=True):
     batch_bytes_max: Annotated[int, _meta("bytes of a batch's body, inflated", ge=1024)] = 5 * 1024 * 1024
     item_bytes_max: Annotated[int, _meta("bytes of one item of a batch", ge=1024)] = 64 * 1024
     batch_items_max: Annotated[int, _meta("items of a batch", ge=1, le=100_000)] = 500
-    rate_per_s: Annotated[float, _meta("requests per second of a key that has no rate of its own", gt=0)] = 1000.0
+    rate_per_s: Annotated[float, _meta("requests per second of a key that has no rate of its own", gt=0)] = (
+        1000.0
+    )
     burst: Annotated[int, _meta("requests at once of a key that has no burst of its own", ge=1)] = 1000
     lease_s: Annotated[
         float, _meta("seconds between renewals of the slices of a limit that a frontend holds", gt=0, le=1)
@@ -120,7 +129,7 @@ class Limits(Section, frozen=True):
 class Kafka(Section, frozen=True):
     """The event log. Without brokers, the local log is the whole log."""
 
-    brokers: Annotated[tuple[str, ...], _meta('host:port of some brokers; empty means the local log')] = ()
+    brokers: Annotated[tuple[str, ...], _meta("host:port of some brokers; empty means the local log")] = ()
     client_id: Annotated[str, _meta("name shown in the brokers' logs and metrics")] = "headgate"
     topic_raw: Annotated[str, _meta("topic that takes the envelopes", min_length=1)] = "raw-events"
     topic_dlq: Annotated[str, _meta("topic that takes what can't be processed", min_length=1)] = "dlq-events"
@@ -137,9 +146,9 @@ class Kafka(Section, frozen=True):
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _meta("how to talk to the brokers")
     ] = "PLAINTEXT"
-    sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _meta("SASL mechanism")
-    ] = "PLAIN"
+    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _meta("SASL mechanism")] = (
+        "PLAIN"
+    )
     sasl_username: Annotated[str, _meta("SASL user")] = ""
     sasl_password: Annotated[str, _meta("SASL password", secret=True)] = ""
     ssl_ca_file: Annotated[str, _meta("PEM file of the authorities to trust; empty means the system's")] = ""
@@ -153,7 +162,9 @@ class Kafka(Section, frozen=True):
 class LocalLog(Section, frozen=True):
     """The log on this machine's disk: the spool when Kafka is away, the whole log without Kafka."""
 
-    bytes_max: Annotated[int, _meta("bytes of the log per publisher; beyond: 503", ge=1024 * 1024)] = 64 * 1024**3
+    bytes_max: Annotated[int, _meta("bytes of the log per publisher; beyond: 503", ge=1024 * 1024)] = (
+        64 * 1024**3
+    )
     headroom_bytes: Annotated[
         int, _meta("bytes kept free on the disk so that draining can go on; below: 503", ge=0)
     ] = 64 * 1024 * 1024
@@ -190,7 +201,9 @@ class Keys(Section, frozen=True):
 
     memory_ttl_s: Annotated[float, _meta("seconds in a frontend's memory", gt=0)] = 300.0
     redis_ttl_s: Annotated[float, _meta("seconds in Redis", gt=0)] = 300.0
-    negative_ttl_s: Annotated[float, _meta("seconds that an unknown key is remembered as unknown", ge=0)] = 5.0
+    negative_ttl_s: Annotated[float, _meta("seconds that an unknown key is remembered as unknown", ge=0)] = (
+        5.0
+    )
     last_good_s: Annotated[
         float, _meta("seconds that a known key is good for while PostgreSQL and Redis are away", ge=0)
     ] = 600.0
@@ -209,11 +222,15 @@ class Claims(Section, frozen=True):
 class Identity(Section, frozen=True):
     """What is remembered of a visitor."""
 
-    ttl_s: Annotated[float, _meta("seconds that a visitor is remembered after the last event", gt=0)] = 63072000.0
+    ttl_s: Annotated[float, _meta("seconds that a visitor is remembered after the last event", gt=0)] = (
+        63072000.0
+    )
     new_visitor_ttl_s: Annotated[
         float, _meta("the same for a visitor whose cookie has not come back yet", gt=0)
     ] = 86400.0
-    click_id_ttl_s: Annotated[float, _meta("seconds that a click id goes with a visitor's events", gt=0)] = 7776000.0
+    click_id_ttl_s: Annotated[float, _meta("seconds that a click id goes with a visitor's events", gt=0)] = (
+        7776000.0
+    )
 
 
 class Supervisor(Section, frozen=True):
@@ -222,18 +239,24 @@ class Supervisor(Section, frozen=True):
     beat_timeout_s: Annotated[
         float, _meta("seconds without a heartbeat after which a process is aborted", ge=2, le=600)
     ] = 10.0
-    start_timeout_s: Annotated[float, _meta("seconds that a process gets to become ready", gt=0, le=600)] = 60.0
+    start_timeout_s: Annotated[float, _meta("seconds that a process gets to become ready", gt=0, le=600)] = (
+        60.0
+    )
     abort_grace_s: Annotated[float, _meta("seconds between ABRT and KILL", gt=0, le=60)] = 2.0
     backoff_first_s: Annotated[float, _meta("seconds before the second restart in a row", gt=0, le=60)] = 0.1
     backoff_max_s: Annotated[float, _meta("longest wait before a restart", gt=0, le=3600)] = 30.0
-    crashes_max: Annotated[int, _meta("crashes within the window that are restarted; one more parks", ge=1)] = 5
+    crashes_max: Annotated[
+        int, _meta("crashes within the window that are restarted; one more parks", ge=1)
+    ] = 5
     crash_window_s: Annotated[float, _meta("the window for that, in seconds", gt=0)] = 60.0
 
 
 class Observe(Section, frozen=True):
     """Logs."""
 
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _meta("least severe line written")] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _meta("least severe line written")] = (
+        "info"
+    )
     log_format: Annotated[
         Literal["auto", "json", "console"], _meta("auto: console on a terminal, else JSON lines")
     ] = "auto"
@@ -260,9 +283,9 @@ class Settings(Section, frozen=True):
         Literal["development", "production"],
         _meta("development allows pages on localhost and cookies over plain http"),
     ] = "production"
-    data_dir: Annotated[str, _meta("folder for the local log, embedded servers and credentials", min_length=1)] = (
-        ".data"
-    )
+    data_dir: Annotated[
+        str, _meta("folder for the local log, embedded servers and credentials", min_length=1)
+    ] = ".data"
     server: Server = field(default_factory=Server)
     frontend: Frontend = field(default_factory=Frontend)
     publisher: Publisher = field(default_factory=Publisher)

@@ -63,7 +63,11 @@ def read_cookies(header: str | None) -> Cookies:
             if name == VISITOR_COOKIE:
                 if visitor is None and _UUID4.fullmatch(value):
                     visitor = value
-            elif (shape := VENDOR_COOKIES.get(name)) is not None and name not in vendors and shape.fullmatch(value):
+            elif (
+                (shape := VENDOR_COOKIES.get(name)) is not None
+                and name not in vendors
+                and shape.fullmatch(value)
+            ):
                 vendors[name] = value
     return Cookies(visitor, vendors)
 
@@ -75,7 +79,9 @@ def uuid4_of(random: bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
-def new_vendor_ids(missing: tuple[str, ...], clicks: Mapping[str, str], now_s: float, random: bytes) -> dict[str, str]:
+def new_vendor_ids(
+    missing: tuple[str, ...], clicks: Mapping[str, str], now_s: float, random: bytes
+) -> dict[str, str]:
     """
     Fresh values for the vendor cookies a visitor lacks.
 
@@ -88,7 +94,9 @@ def new_vendor_ids(missing: tuple[str, ...], clicks: Mapping[str, str], now_s: f
             made[name] = f"GA1.1.{int.from_bytes(random[:4])}.{int(now_s)}"
         elif name == "_fbp":
             # ten digits, as Meta's own script makes it
-            made[name] = f"fb.1.{int(now_s * 1000)}.{1_000_000_000 + int.from_bytes(random[4:8]) % 9_000_000_000}"
+            made[name] = (
+                f"fb.1.{int(now_s * 1000)}.{1_000_000_000 + int.from_bytes(random[4:8]) % 9_000_000_000}"
+            )
         elif name == "_ttp":
             made[name] = uuid4_of(random[8:24])
         elif name == "_fbc" and (click := clicks.get("fbclid")) and _COOKIE_SAFE.fullmatch(click):

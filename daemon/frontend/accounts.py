@@ -47,7 +47,8 @@ class Accounts:
         if status < 500:
             if log.isEnabledFor(logging.DEBUG):
                 log.debug(
-                    "refused", extra={"request_id": request_id, "status": status, "path": path, "why": message}
+                    "refused",
+                    extra={"request_id": request_id, "status": status, "path": path, "why": message},
                 )
             return
         now_s = time.monotonic()

@@ -62,7 +62,9 @@ def check_length(headers: RequestHeaders, bytes_max: int) -> int | None:
 def too_large(bytes_max: int) -> Refusal:
     """413. The connection closes, since the rest of the body is not read."""
     return Refusal(
-        Outcome.TOO_LARGE, f"the body is over {bytes_max} bytes (inflated); send less", [("connection", "close")]
+        Outcome.TOO_LARGE,
+        f"the body is over {bytes_max} bytes (inflated); send less",
+        [("connection", "close")],
     )
 
 
@@ -88,7 +90,9 @@ class BodyReader:
         if self._sweep is not None:
             self._sweep.cancel()
 
-    async def read(self, transport: Transport, length: int | None, encoding: str | None, bytes_max: int) -> bytes:
+    async def read(
+        self, transport: Transport, length: int | None, encoding: str | None, bytes_max: int
+    ) -> bytes:
         """
         The body, inflated.
 
@@ -107,9 +111,9 @@ class BodyReader:
                 f"the body did not arrive within {self._timeout_s:g} seconds",
                 [("connection", "close")],
             ) from None
-        except (Refusal, InvalidPayload):
+        except Refusal:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  granian's kinds are known to `server` alone
             # granian raises its own kinds when the caller is gone; there is nobody left to answer
             raise CallerGone(str(error)) from None
         finally:
@@ -160,7 +164,8 @@ def check_encoding(encoding: str | None) -> None:
     """Refuse an encoding that is not read (415)."""
     if encoding and encoding.strip().lower() not in (*ENCODINGS, "identity"):
         raise Refusal(
-            Outcome.UNSUPPORTED, f"content encoding {encoding[:40]!r} is not taken; send gzip, deflate, br, zstd or none"
+            Outcome.UNSUPPORTED,
+            f"content encoding {encoding[:40]!r} is not taken; send gzip, deflate, br, zstd or none",
         )
 
 
@@ -219,12 +224,12 @@ def _zstd(data: bytes, bytes_max: int) -> bytes:
     body = reader.read(bytes_max + 1)
     if len(body) > bytes_max:
         raise too_large(bytes_max)
-    if not body or not _zstd_whole(data, len(body)):
+    if not body or not _zstd_whole(data):
         raise EOFError("unexpected end")
     return body
 
 
-def _zstd_whole(data: bytes, size: int) -> bool:
+def _zstd_whole(data: bytes) -> bool:
     """Whether the frame is finished: the stream reader itself does not say."""
     inflater = zstandard.ZstdDecompressor(max_window_size=8 * 1024 * 1024).decompressobj()
     inflater.decompress(data)

@@ -63,7 +63,7 @@ class BrowserEndpoint:
         except CallerGone:
             outcome = Outcome.TIMEOUT
             return
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  every failure has its answer, see _refusal
             refusal = _refusal(error)
             outcome = refusal.outcome
             reply = self._refused(scope, refusal, cors_headers)
@@ -115,7 +115,8 @@ class BrowserEndpoint:
             return
         if not cors.allowed(origin, source.origins, self._development):
             raise Refusal(
-                Outcome.FORBIDDEN, f"origin {origin[:200]!r} is not among the source's origins; add it to the source"
+                Outcome.FORBIDDEN,
+                f"origin {origin[:200]!r} is not among the source's origins; add it to the source",
             )
         cors_headers += cors.reply_headers(origin)
 

@@ -47,7 +47,9 @@ def is_local(origin: str) -> bool:
     """Whether a page of this machine, on any port, has this origin."""
     try:
         parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and parts.hostname in _LOCAL_HOSTS and parts.port is not False
+        return (
+            parts.scheme in ("http", "https") and parts.hostname in _LOCAL_HOSTS and parts.port is not False
+        )
     except ValueError:
         return False
 
@@ -59,7 +61,10 @@ def reply_headers(origin: str) -> Headers:
         ("access-control-allow-credentials", "true"),
         ("access-control-allow-methods", "POST, OPTIONS"),
         ("access-control-allow-headers", "Content-Type, Authorization"),
-        ("access-control-expose-headers", "Retry-After, X-Headgate-Durability, X-Headgate-Duplicate, X-Request-Id"),
+        (
+            "access-control-expose-headers",
+            "Retry-After, X-Headgate-Durability, X-Headgate-Duplicate, X-Request-Id",
+        ),
         ("vary", "Origin"),
     ]
 

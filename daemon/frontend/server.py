@@ -16,28 +16,29 @@ import os
 import socket
 from typing import Any
 
-from granian import loops
 from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, TaskImpl
 from granian.http import HTTP1Settings
-from granian.server.embed import Server as EmbeddedServer
+from granian.server.embed import Server
 
 log = logging.getLogger(__name__)
 
-__all__ = ["HttpServer", "loops"]
+
+# granian ships types that lag behind its code (its stub of SocketHolder has no constructor)
+_Holder: Any = SocketHolder
+_Server: Any = Server
 
 
-class _Embedded(EmbeddedServer):
+class _Embedded(_Server):  # type: ignore[misc]
     """The embedded server on an inherited listening socket."""
 
-    def __init__(self, target: Any, listener: socket.socket, backlog: int, **options: Any) -> None:
+    def __init__(self, target: Any, listener: socket.socket, **options: Any) -> None:
         super().__init__(target, **options)
         self._listener = listener
-        self._listener_backlog = backlog
 
     def _init_shared_socket(self) -> None:
         self._sfd = self._listener.fileno()
-        self._shd = SocketHolder(self._sfd, False, self._listener_backlog)
+        self._shd = _Holder(self._sfd, False, self.backlog)  # noqa: FBT003  positional only
         self._ssp = None
 
 
@@ -53,11 +54,10 @@ class HttpServer:
         The socket stays the supervisor's: this process works on a duplicate.
         """
         self._listener = socket.socket(fileno=os.dup(listen_fd))
-        self._listener.setblocking(False)
+        self._listener.setblocking(False)  # noqa: FBT003  positional only
         self._server = _Embedded(
             app,
             self._listener,
-            backlog,
             interface=Interfaces.RSGI,
             # HTTP/1 only and no websockets: both cost on every connection and nobody asks for them here
             http=HTTPModes.http1,
@@ -78,7 +78,7 @@ class HttpServer:
         """Accept from now on."""
         self._serving = asyncio.create_task(self._server.serve())
         # one pass of the loop: serve() runs up to its first wait, by which time its worker is spawned
-        while not self._server.wrks and not self._serving.done():
+        while not self._server.wrks and not self._serving.done():  # noqa: ASYNC110  granian has no event for it
             await asyncio.sleep(0)
         if self._serving.done():
             self._serving.result()

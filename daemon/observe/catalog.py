@@ -50,7 +50,9 @@ class IngestMetrics(Room):
             values=STAGES,
         )
         self.in_work = Gauge("headgate_requests_in_work", "Requests being answered now.")
-        self.tick_events = Histogram("headgate_tick_events", "Events gathered in one tick.", bounds=SIZE_BUCKETS)
+        self.tick_events = Histogram(
+            "headgate_tick_events", "Events gathered in one tick.", bounds=SIZE_BUCKETS
+        )
         self.other_requests = Counter(
             "headgate_other_requests",
             "Requests that carry no event: preflight, health, not_found, method_not_allowed.",
@@ -66,10 +68,18 @@ class OutboxMetrics(Room):
         self.records = Gauge("headgate_outbox_records", "Records that wait for acknowledgement.")
         self.bytes = Gauge("headgate_outbox_bytes", "Bytes that wait for acknowledgement.")
         self.frames = Counter("headgate_outbox_frames", "Publish messages sent.")
-        self.frame_records = Histogram("headgate_outbox_frame_records", "Records of one message.", SIZE_BUCKETS)
-        self.resent = Counter("headgate_outbox_resent_frames", "Messages sent again after a publisher was gone.")
-        self.salted = Counter("headgate_hot_key_records", "Records whose key was salted because it was too hot.")
-        self.full = Counter("headgate_outbox_full", "Times that the queue was full and an event was answered 503.")
+        self.frame_records = Histogram(
+            "headgate_outbox_frame_records", "Records of one message.", SIZE_BUCKETS
+        )
+        self.resent = Counter(
+            "headgate_outbox_resent_frames", "Messages sent again after a publisher was gone."
+        )
+        self.salted = Counter(
+            "headgate_hot_key_records", "Records whose key was salted because it was too hot."
+        )
+        self.full = Counter(
+            "headgate_outbox_full", "Times that the queue was full and an event was answered 503."
+        )
 
 
 class StoreMetrics(Room):
@@ -120,9 +130,13 @@ class PublisherMetrics(Room):
         self.queue_records = Gauge("headgate_publisher_queue_records", "Records in work.")
         self.queue_bytes = Gauge("headgate_publisher_queue_bytes", "Bytes in work.")
         self.connections = Gauge("headgate_publisher_connections", "Frontends connected.")
-        self.spool_records = Gauge("headgate_spool_records", "Records on the local log that Kafka has not got yet.")
+        self.spool_records = Gauge(
+            "headgate_spool_records", "Records on the local log that Kafka has not got yet."
+        )
         self.spool_bytes = Gauge("headgate_spool_bytes", "Bytes of the local log on disk.")
-        self.drained = Counter("headgate_spool_drained_records", "Records that went from the local log to Kafka.")
+        self.drained = Counter(
+            "headgate_spool_drained_records", "Records that went from the local log to Kafka."
+        )
         self.breaker = Gauge("headgate_log_breaker_open", "1 while Kafka is taken for away, else 0.")
         self.rebuilds = Counter("headgate_log_client_rebuilds", "Times that the Kafka client was made anew.")
 
@@ -132,7 +146,9 @@ class SupervisorMetrics(Room):
 
     def __init__(self, roles: tuple[str, ...], states: tuple[str, ...]) -> None:
         self.slots = Gauge("headgate_slots", "Slots by state.", "state", states)
-        self.restarts = Counter("headgate_slot_restarts", "Crashed processes that were started again.", "role", roles)
+        self.restarts = Counter(
+            "headgate_slot_restarts", "Crashed processes that were started again.", "role", roles
+        )
         self.aborts = Counter("headgate_slot_aborts", "Silent processes that were aborted.", "role", roles)
         self.rolls = Counter("headgate_rolls", "Reloads and rolling restarts, by result.", "result",
                              ("done", "failed", "refused"))  # fmt: skip

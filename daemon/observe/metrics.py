@@ -40,10 +40,10 @@ class Cell:
 class Counter:
     """A number that only grows, per combination of label values out of closed sets."""
 
-    def __init__(self, name: str, help: str, label: str | None = None, values: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, meaning: str, label: str | None = None, values: Iterable[str] = ()) -> None:
         """`label`, if any, takes just the `values`: they show as 0 from the start."""
         self.name = name
-        self.help = help
+        self.meaning = meaning
         self.label = label
         self._cells: dict[str, Cell] = {value: Cell() for value in values} if label else {"": Cell()}
 
@@ -57,7 +57,7 @@ class Counter:
 
     def collect(self) -> Metric:
         """As prometheus-client wants it."""
-        family = CounterMetricFamily(self.name, self.help, labels=[self.label] if self.label else [])
+        family = CounterMetricFamily(self.name, self.meaning, labels=[self.label] if self.label else [])
         for value, cell in self._cells.items():
             family.add_metric([value] if self.label else [], cell.n)
         return family
@@ -69,13 +69,13 @@ class Gauge:
     def __init__(
         self,
         name: str,
-        help: str,
+        meaning: str,
         label: str | None = None,
         values: Iterable[str] = (),
         read: Callable[[], float] | None = None,
     ) -> None:
         self.name = name
-        self.help = help
+        self.meaning = meaning
         self.label = label
         self.read = read
         self._cells: dict[str, Cell] = {value: Cell() for value in values} if label else {"": Cell()}
@@ -86,7 +86,7 @@ class Gauge:
 
     def collect(self) -> Metric:
         """As prometheus-client wants it."""
-        family = GaugeMetricFamily(self.name, self.help, labels=[self.label] if self.label else [])
+        family = GaugeMetricFamily(self.name, self.meaning, labels=[self.label] if self.label else [])
         if self.read is not None:
             self._cells[""].n = self.read()
         for value, cell in self._cells.items():
@@ -121,13 +121,13 @@ class Histogram:
     def __init__(
         self,
         name: str,
-        help: str,
+        meaning: str,
         bounds: Sequence[float] = LATENCY_BUCKETS_S,
         label: str | None = None,
         values: Iterable[str] = (),
     ) -> None:
         self.name = name
-        self.help = help
+        self.meaning = meaning
         self.label = label
         self._series = {value: Series(bounds) for value in values} if label else {"": Series(bounds)}
 
@@ -137,7 +137,7 @@ class Histogram:
 
     def collect(self) -> Metric:
         """As prometheus-client wants it."""
-        family = HistogramMetricFamily(self.name, self.help, labels=[self.label] if self.label else [])
+        family = HistogramMetricFamily(self.name, self.meaning, labels=[self.label] if self.label else [])
         for value, series in self._series.items():
             running = 0
             buckets: list[tuple[str, float]] = []
