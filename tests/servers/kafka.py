@@ -194,6 +194,9 @@ class KafkaServer:
             "group.initial.rebalance.delay.ms": "0",
             "num.network.threads": "2",
             "num.io.threads": "4",
+            # A killed broker may come back once its old session has ended: 9 s otherwise.
+            "broker.heartbeat.interval.ms": "200",
+            "broker.session.timeout.ms": "1000",
             "controlled.shutdown.enable": "true",
             "log.cleaner.dedupe.buffer.size": "2097152",
         }
