@@ -1,0 +1,53 @@
+"""The package's own papers: dependencies that are explained, pins that are pins."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.servers.tools import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PINS = sorted((ROOT / "requirements").glob("*.txt"))
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[\[<>=~! ]", line, maxsplit=1)[0].lower() for line in requirements}
+
+
+def pinned(path: Path) -> dict[str, str]:
+    found = re.findall(r"^([\w.-]+)==(\S+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {name.lower(): version for name, version in found}
+
+
+def test_every_dependency_is_explained_and_nothing_else() -> None:
+    text = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL))
+    wanted = {"Running": PROJECT["dependencies"]}
+    wanted |= {f"Extra `{extra}`": lines for extra, lines in PROJECT["optional-dependencies"].items()}
+    for title, lines in wanted.items():
+        rows = re.findall(r"^\| ([\w-]+)[^|]*\| ([^|]+) \|$", sections[title], flags=re.MULTILINE)
+        explained = {name for name, why in rows if name != "package" and len(why) > 10}
+        assert explained == names(lines), title
+
+
+def test_the_pins_cover_the_dependencies() -> None:
+    runtime, dev = (pinned(ROOT / "requirements" / f"{name}.txt") for name in ("runtime", "dev"))
+    extras = PROJECT["optional-dependencies"]
+    assert names(PROJECT["dependencies"]) | names(extras["embedded"]) | {"hatchling"} <= runtime.keys()
+    assert names(extras["test"]) | names(extras["bench"]) <= dev.keys()
+    # make run after make test must not change a version.
+    assert runtime.items() <= dev.items()
+
+
+@pytest.mark.parametrize("path", PINS, ids=[path.name for path in PINS])
+def test_pins_are_hashed_and_name_no_address(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index" not in re.sub(r"^[\w.-]+==.*$", "", text, flags=re.MULTILINE)
+    entries = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
+    assert entries
+    assert all("--hash=sha256:" in entry for entry in entries)
