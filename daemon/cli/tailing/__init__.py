@@ -1,0 +1,1 @@
+"""What `headgate tail` is made of: which events, how they are shown, and the loop between."""
