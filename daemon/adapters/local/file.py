@@ -1,0 +1,228 @@
+"""
+One publisher's file: SQLite in WAL mode, where a commit returns after fsync (synchronous=FULL).
+
+Every method blocks and belongs to one thread. Two processes may have the file open for a moment,
+the old publisher of a slot and its successor: SQLite's own locks keep their commits apart, and row
+ids only grow (AUTOINCREMENT), so a reader that follows by id misses nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon.adapters.local.rows import Row
+
+#: What a row is for. KEPT: this is the whole log. SPOOLED: Kafka has not got it yet. REFUSED: Kafka never will.
+KEPT, SPOOLED, REFUSED = 0, 1, 2
+
+#: Layout of the file (PRAGMA user_version).
+LAYOUT = 1
+
+#: How long a commit waits for the other process of the slot, seconds.
+BUSY_S = 5.0
+
+#: Pages of WAL after which it is copied into the file. The default (1000) would do it several times a second.
+CHECKPOINT_PAGES = 4000
+#: Size to which the WAL is cut back after a burst.
+WAL_BYTES_MAX = 64 * 1024 * 1024
+
+#: Bytes that a row takes beside its body: its columns, the indexes, half a page at its end.
+ROW_OVERHEAD_BYTES = 4096
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS batch (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    state    INTEGER NOT NULL,
+    topic    TEXT NOT NULL,
+    first_ms INTEGER NOT NULL,
+    last_ms  INTEGER NOT NULL,
+    records  INTEGER NOT NULL,
+    body     BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS batch_time ON batch (last_ms);
+CREATE INDEX IF NOT EXISTS batch_spooled ON batch (id, records) WHERE state = 1;
+CREATE TABLE IF NOT EXISTS topic (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Full(Exception):
+    """There is no room for more: the file's bound is reached, or the disk's headroom is."""
+
+
+class LogFile:
+    """The file at `path`; `bytes_max` bounds it, `headroom_bytes` stay free on its disk."""
+
+    def __init__(self, path: Path, bytes_max: int, headroom_bytes: int) -> None:
+        self.path = path
+        self._bytes_max = bytes_max
+        self._headroom_bytes = headroom_bytes
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open the file, and make it if it is not there. Raises sqlite3.Error or OSError."""
+        if self._connection is not None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.path.exists()
+        if new:
+            # Before SQLite does, so that envelopes are for our eyes only whatever the umask is.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            # First of all, or it does not take; pages of drained rows go back to the disk by it.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+            if layout not in (0, LAYOUT):
+                raise sqlite3.DatabaseError(
+                    f"{self.path} has layout {layout}, which a newer Headgate wrote; this one knows {LAYOUT}"
+                )
+            if layout == 0:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;")
+        except BaseException:
+            connection.close()
+            raise
+        if new:
+            _sync_folder(self.path.parent)
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the file; the next call that needs it opens it again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def write(self, rows: Sequence[Row], state: int) -> None:
+        """
+        Make `rows` durable, all or none.
+
+        Raises Full when there is no room, sqlite3.Error or OSError when the disk fails; the file is then
+        closed, so that the next call starts clean.
+        """
+        incoming = sum(len(row.body) + ROW_OVERHEAD_BYTES for row in rows)
+        self._check_room(incoming)
+        self._change(
+            "INSERT INTO batch (state, topic, first_ms, last_ms, records, body) VALUES (?, ?, ?, ?, ?, ?)",
+            [(state, row.topic, row.first_ms, row.last_ms, row.records, row.body) for row in rows],
+        )
+
+    def oldest(self, bytes_max: int) -> list[tuple[int, str, int, bytes]]:
+        """The oldest spooled rows, at least one if there is one: (id, topic, records, body), up to `bytes_max`."""
+        found: list[tuple[int, str, int, bytes]] = []
+        size = 0
+        cursor = self._db().execute(
+            "SELECT id, topic, records, body FROM batch INDEXED BY batch_spooled WHERE state = 1 ORDER BY id"
+        )
+        try:
+            for row in cursor:
+                size += len(row[3])
+                if found and size > bytes_max:
+                    break
+                found.append(row)
+        finally:
+            cursor.close()
+        return found
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Kafka has these rows: they go, and their pages back to the disk."""
+        self._change("DELETE FROM batch WHERE id = ?", [(one,) for one in ids])
+        self._shrink()
+
+    def refuse(self, ids: Sequence[int]) -> None:
+        """Kafka will never take these rows: they stay, out of the drain's way."""
+        self._change("UPDATE batch SET state = 2 WHERE id = ?", [(one,) for one in ids])
+
+    def expire(self, before_ms: int, rows_max: int) -> int:
+        """Remove up to `rows_max` kept rows whose newest record is older than `before_ms`; gives how many."""
+        ids = self._db().execute(
+            "SELECT id FROM batch INDEXED BY batch_time WHERE last_ms < ? AND state = 0 LIMIT ?", (before_ms, rows_max)
+        ).fetchall()  # fmt: skip
+        if ids:
+            self.remove([one for (one,) in ids])
+        return len(ids)
+
+    def spooled_records(self) -> int:
+        """Records that Kafka has not got yet."""
+        (count,) = self._db().execute("SELECT total(records) FROM batch WHERE state = 1").fetchone()
+        return int(count)
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold something."""
+        db = self._db()
+        (page,) = db.execute("PRAGMA page_size").fetchone()
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        return int(page * (pages - free))
+
+    def remember_partitions(self, partitions: dict[str, int]) -> None:
+        """Keep what Kafka said about its topics, for a start without Kafka."""
+        self._change("INSERT OR REPLACE INTO topic (name, partitions) VALUES (?, ?)", list(partitions.items()))
+
+    def remembered_partitions(self) -> dict[str, int]:
+        """What `remember_partitions` kept."""
+        return dict(self._db().execute("SELECT name, partitions FROM topic").fetchall())
+
+    def check_room(self, incoming: int = 0) -> None:
+        """Raise Full when `incoming` bytes more don't fit; sqlite3.Error or OSError when the disk fails."""
+        self._check_room(incoming)
+
+    def _check_room(self, incoming: int) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        disk = os.statvfs(self.path.parent)
+        free = disk.f_bavail * disk.f_frsize
+        # Twice: what is written stands in the WAL and in the file until the WAL starts over.
+        if free - 2 * incoming < self._headroom_bytes:
+            raise Full(f"the disk of {self.path.parent} has {free} bytes left: below log.headroom_bytes")
+        used = self.used_bytes()
+        if used + incoming > self._bytes_max:
+            raise Full(f"{self.path} holds {used} bytes: log.bytes_max is reached")
+
+    def _db(self) -> sqlite3.Connection:
+        self.open()
+        assert self._connection is not None
+        return self._connection
+
+    def _change(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
+        db = self._db()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(statement, values)
+            db.execute("COMMIT")
+        except BaseException:
+            # After a failed write or fsync nothing that this connection holds in memory can be relied on.
+            self._abandon()
+            raise
+
+    def _shrink(self) -> None:
+        """Give free pages back, a bounded number at a time: 16 MiB with pages of 4 KiB."""
+        db = self._db()
+        (free,) = db.execute("PRAGMA freelist_count").fetchone()
+        if free > 256:
+            db.execute("PRAGMA incremental_vacuum(4096)").fetchall()
+
+    def _abandon(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if connection.in_transaction:
+                connection.rollback()
+        except sqlite3.Error:
+            pass
+        connection.close()
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new file's name is durable too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
