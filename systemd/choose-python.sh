@@ -5,9 +5,11 @@
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 
-# As the service: an account without any rights of its own. 65534 is nobody's.
+# As the service: an account without any rights of its own. 65534 is nobody's. A shell between, as setpriv itself
+# still finds programs with root's rights.
 unprivileged() {
-    setpriv --reuid=65534 --regid=65534 --clear-groups -- "$@"
+    # shellcheck disable=SC2016
+    setpriv --reuid=65534 --regid=65534 --clear-groups -- sh -c 'cd / && exec "$@"' sh "$@"
 }
 
 # $1: a name or path. Prints the real program, or, with status 1, why it can't be used.
@@ -20,7 +22,7 @@ examine() {
         printf '%s\n' "${real:-$usable does not work}"
         return 1
     }
-    if ! (cd / && unprivileged "$real" -I -c 'import asyncio, ctypes, sqlite3, ssl') >/dev/null 2>&1; then
+    if ! unprivileged "$real" -I -c 'import asyncio, ctypes, sqlite3, ssl' >/dev/null 2>&1; then
         printf '%s\n' "the service's user cannot read and run $real, or its standard library"
         return 1
     fi

@@ -76,8 +76,10 @@ for text in "$source/docs/operations.md" "$here/README.md"; do
     [ ! -f "$text" ] || install -m 0644 "$text" "$release/doc/"
 done
 
-# An account without any rights has to be able to run it: what it can, the service's user can.
-(cd / && setpriv --reuid=65534 --regid=65534 --clear-groups -- "$release/bin/headgate" version >/dev/null) ||
+# An account without any rights has to be able to run it: what it can, the service's user can. The shell is there
+# because setpriv itself still finds programs with root's rights.
+setpriv --reuid=65534 --regid=65534 --clear-groups -- \
+    sh -c 'cd / && exec "$0" version' "$release/bin/headgate" >/dev/null ||
     die "the new installation does not start as an ordinary user"
 
 # ---------------------------------------------------------------- user and folders

@@ -10,6 +10,7 @@ person's home folder. Standard library only, any Python from 3.11 on.
 import os
 import pwd
 import sys
+from pathlib import Path
 
 #: Folders that the unit hides from the service.
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
@@ -23,7 +24,7 @@ def main() -> int:
     """Print the real program, or the reason against it; return the exit code."""
     program = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
     # The base's, not the prefix of a virtual environment; os is a module of the standard library.
-    parts = (program, sys.base_prefix, sys.base_exec_prefix, os.path.dirname(os.__file__))
+    parts = (program, sys.base_prefix, sys.base_exec_prefix, str(Path(os.__file__).parent))
     for part in map(os.path.realpath, parts):
         for folder in hidden_folders():
             if part == folder or part.startswith(folder + os.sep):

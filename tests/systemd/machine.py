@@ -66,7 +66,9 @@ def run(
         command, input=stdin, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
     )
     if check and done.returncode != 0:
-        raise CommandFailed(f"{' '.join(command)}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")
+        raise CommandFailed(
+            f"{' '.join(command)}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
@@ -91,17 +93,18 @@ class Workshop:
         )
         assert self._shell.stdout is not None
         if self._shell.stdout.readline() != "made\n":
-            _, reason = self._shell.communicate()
+            _, reason = self._shell.communicate(timeout=COMMAND_TIMEOUT_S)
             skip_or_fail(f"namespaces are not available here: {reason.strip()}")
-        if self._inside("mount", "-t", "cgroup2", "cgroup2", str(folder / "cgroup"), check=False).returncode != 0:
+        if (
+            self._inside("mount", "-t", "cgroup2", "cgroup2", str(folder / "cgroup"), check=False).returncode
+            != 0
+        ):
             self.close()
             skip_or_fail("a cgroup2 cannot be mounted here")
 
     def close(self) -> None:
         """Forget every layer; machines have to be stopped before."""
-        assert self._shell.stdin is not None
-        self._shell.stdin.close()
-        self._shell.wait(COMMAND_TIMEOUT_S)
+        self._shell.communicate(timeout=COMMAND_TIMEOUT_S)
 
     def _enter(self) -> list[str]:
         # What is started here dies with the test process, too.
@@ -137,14 +140,18 @@ class Workshop:
             text=True,
         )
         try:
-            yield Machine(process)
+            machine = Machine(process)
+            yield machine
+            machine.close()
         finally:
             process.kill()
             process.communicate()
             until("the machine's cgroups to be empty", lambda: self._removed(group))
 
     def _removed(self, group: Path) -> bool:
-        gone = self._inside("find", str(group), "-depth", "-type", "d", "-exec", "rmdir", "{}", "+", check=False)
+        gone = self._inside(
+            "find", str(group), "-depth", "-type", "d", "-exec", "rmdir", "{}", "+", check=False
+        )
         return gone.returncode == 0
 
 
@@ -179,8 +186,13 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as root on the machine; with `host_network`, in the host's network (for downloads)."""
         spaces = ["-m", "-u", "-i", "-p", "-C", *([] if host_network else ["-n"])]
-        environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
-        kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "LANG"))}
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+        }
+        kept = {
+            name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "LANG"))
+        }
         nsenter = shutil.which("nsenter") or "nsenter"
         return run(
             [nsenter, "-t", self._init, *spaces, *command],
@@ -219,6 +231,10 @@ class Machine:
         """Return the command lines of a user's processes on the machine."""
         script = 'for p in /proc/[0-9]*; do [ "$(stat -c %U $p 2>/dev/null)" != "$1" ] || tr "\\0" " " <$p/cmdline; echo; done'
         return self.run("sh", "-c", script, "sh", user).stdout.split("\n")
+
+    def close(self) -> None:
+        """End the helper thread; the machine itself is ended by who made it."""
+        self._network.shutdown()
 
     def enter_network(self) -> None:
         """Move the calling thread, for good, into the machine's network: its loopback, its ports."""
