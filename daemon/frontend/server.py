@@ -13,7 +13,6 @@ import contextlib
 import logging
 import math
 import os
-import socket
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -32,12 +31,12 @@ _Server: Any = Server
 class _Embedded(_Server):  # type: ignore[misc]
     """The embedded server on an inherited listening socket."""
 
-    def __init__(self, target: Any, listener: socket.socket, **options: Any) -> None:
+    def __init__(self, target: Any, listen_fd: int, **options: Any) -> None:
         super().__init__(target, **options)
-        self._listener = listener
+        self._listen_fd = listen_fd
 
     def _init_shared_socket(self) -> None:
-        self._sfd = self._listener.fileno()
+        self._sfd = self._listen_fd
         self._shd = _Holder(self._sfd, False, self.backlog)  # noqa: FBT003  positional only
         self._ssp = None
 
@@ -53,11 +52,11 @@ class HttpServer:
 
         The socket stays the supervisor's: this process works on a duplicate.
         """
-        self._listener = socket.socket(fileno=os.dup(listen_fd))
-        self._listener.setblocking(False)  # noqa: FBT003  positional only
+        fd = os.dup(listen_fd)
+        os.set_blocking(fd, False)
         self._server = _Embedded(
             app,
-            self._listener,
+            fd,
             interface=Interfaces.RSGI,
             # HTTP/1 only and no websockets: both cost on every connection and nobody asks for them here
             http=HTTPModes.http1,

@@ -1,0 +1,126 @@
+"""The ports in memory, for tests of the front alone; the real adapters have their own tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from daemon.errors import LogUnavailable, StoreUnavailable
+from daemon.frontend.cors import matches
+from daemon.ports import Durability, PartitionBatch, Record, Source, Visit
+
+
+class MemoryKeys:
+    """A KeyStore over a dictionary; `away` makes it fail as when no store answers."""
+
+    def __init__(self, sources: dict[str, Source]) -> None:
+        self.sources = sources
+        self.away = False
+
+    def cached(self, token: str) -> Source | None:
+        """Nothing is cached: `find` is the interesting path."""
+        del token
+        return None
+
+    async def find(self, token: str) -> Source | None:
+        """The enabled source."""
+        if self.away:
+            raise StoreUnavailable("no store answers", retry_after_s=2.5)
+        source = self.sources.get(token)
+        return source if source is not None and source.enabled else None
+
+    def origin_listed(self, origin: str) -> bool:
+        """Whether some enabled source lists it."""
+        return any(matches(origin, entry) for s in self.sources.values() if s.enabled for entry in s.origins)
+
+
+class MemoryLimiter:
+    """Grants all, or what `waits` says next."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def take(self, name: str, rate_per_s: float, burst: int) -> float | None:
+        """Never known here, so that `acquire` is asked."""
+        del name, rate_per_s, burst
+        return None
+
+    async def acquire(self, name: str, rate_per_s: float, burst: int) -> float:
+        """The next of `waits`, else granted."""
+        del name, rate_per_s, burst
+        return self.waits.pop(0) if self.waits else 0.0
+
+
+class MemoryVisits:
+    """Claims and identities in dictionaries."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, str] = {}
+        self.hashes: dict[str, dict[str, str]] = {}
+        self.away = False
+
+    async def visit(self, visits: Sequence[Visit]) -> None:
+        """As tick.lua does it."""
+        for visit in visits:
+            if self.away:
+                visit.claim, visit.known = "skipped", None
+                continue
+            if visit.claim_id is not None:
+                state = self.claims.setdefault(visit.claim_id, "")
+                visit.claim = "confirmed" if state == "confirmed" else "pending" if state else "new"
+                self.claims[visit.claim_id] = state or "pending"
+            if visit.visitor is not None:
+                known = self.hashes.setdefault(visit.visitor, {})
+                known.update(visit.learn or {})
+                for field, value in (visit.learn_once or {}).items():
+                    known.setdefault(field, value)
+                visit.known = dict(known)
+
+    def confirm(self, claim_id: str, window_s: float) -> None:
+        """Done."""
+        del window_s
+        self.claims[claim_id] = "confirmed"
+
+    def release(self, claim_id: str) -> None:
+        """Free again."""
+        self.claims.pop(claim_id, None)
+
+
+class MemoryOutbox:
+    """An outbox that keeps what it gets; `error` refuses it, `hold` keeps the answers back."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.error: LogUnavailable | None = None
+        self.durability: Durability = "local"
+        self.hold: asyncio.Event | None = None
+        self.publishes = 0
+
+    def partitions(self, topic: str) -> int:
+        """A few."""
+        del topic
+        return 4
+
+    def publish(
+        self, topic: str, batches: list[PartitionBatch], records: int, size_bytes: int
+    ) -> asyncio.Future[Durability]:
+        """Keep, then acknowledge."""
+        del topic, size_bytes
+        if self.error is not None:
+            raise self.error
+        assert records == sum(len(batch.records) for batch in batches)
+        self.publishes += 1
+
+        async def durable() -> Durability:
+            if self.hold is not None:
+                await self.hold.wait()
+            self.records += [record for batch in batches for record in batch.records]
+            return self.durability
+
+        return asyncio.ensure_future(durable())
+
+    def envelopes(self) -> list[dict[str, Any]]:
+        """What a reader of the log would see."""
+        return [json.loads(record.value) for record in self.records]
