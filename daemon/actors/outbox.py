@@ -149,6 +149,7 @@ class Outbox:
             self._sweeper = loop.call_at(deadline, self._sweep)
         return pending.future
 
+    @property
     def serving(self) -> tuple[bool, list[str]]:
         """Whether a well-formed event can get a 2xx now, and why not."""
         reasons = []

@@ -63,7 +63,9 @@ class Lane:
         self.busy = False
         self.waiting: deque[tuple[Whole, list[Record]]] = deque()
 
-    def fill(self, builder: Builder, headers: Headers) -> tuple[list[Whole], int, Whole | None]:
+    def fill(
+        self, builder: Builder, headers: Headers, record_bytes_max: int
+    ) -> tuple[list[Whole], int, Whole | None]:
         """
         Move what waits into `builder` until that is full.
 
@@ -78,17 +80,27 @@ class Lane:
             if whole.future.done():
                 continue  # given up by its caller, who has put it somewhere else
             for index, record in enumerate(records):
-                size += len(record.value) + len(record.key) + RECORD_BYTES
-                if (size > BATCH_BYTES and (taken or index)) or append(
-                    timestamp=record.timestamp_ms, key=record.key, value=record.value, headers=headers.of(record)
-                ) is None:
-                    if not taken and not index:
-                        return [], 0, whole
+                weight = len(record.value) + len(record.key) + RECORD_BYTES
+                first = not taken and not index
+                # Looked at here: a builder takes its first record whatever its size.
+                if first and weight > record_bytes_max:
+                    return [], 0, whole
+                full = not first and size + weight > min(BATCH_BYTES, record_bytes_max)
+                if full or (
+                    append(
+                        timestamp=record.timestamp_ms,
+                        key=record.key,
+                        value=record.value,
+                        headers=headers.of(record),
+                    )
+                    is None
+                ):
                     self.waiting.appendleft((whole, records[index:]))
                     if index:
                         whole.left += 1
                         taken.append(whole)
                     return taken, size, None
+                size += weight
             taken.append(whole)
         return taken, size, None
 

@@ -159,7 +159,11 @@ class KafkaLog:
             future.set_result(None)
             return future
         whole = Whole(future, len(batches))
-        count = self.partitions(topic)
+        try:
+            count = self.partitions(topic)
+        except LogUnavailable as error:
+            future.set_exception(error)
+            return future
         self._open.add(future)
         future.add_done_callback(self._open.discard)
         for batch in batches:
@@ -195,7 +199,7 @@ class KafkaLog:
 
     async def _send(self, producer: AIOKafkaProducer, lane: Lane) -> None:
         builder = producer.create_batch()
-        taken, size, too_large = lane.fill(builder, self._headers)
+        taken, size, too_large = lane.fill(builder, self._headers, self._record_bytes_max)
         if too_large is not None:
             too_large.fail(
                 RecordTooLarge(

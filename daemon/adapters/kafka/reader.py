@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from daemon.adapters.kafka.connection import client_options, forget_reason, quiet, reason
+from daemon.adapters.kafka.topics import partitions_of
 from daemon.config.schema import Kafka
 from daemon.errors import LogUnavailable, NotFound
 from daemon.ports import LogReader, Record, StoredRecord
@@ -69,9 +70,10 @@ class KafkaReader:
         self, consumer: AIOKafkaConsumer, topic: str, since_ms: int | None
     ) -> dict[TopicPartition, int]:
         """Put each partition to its start; give the end offsets as they are now."""
-        if topic not in await consumer.topics():
+        numbers = await partitions_of(self._settings, topic)
+        if not numbers:
             raise NotFound(f"the topic {topic} is not on Kafka at {', '.join(self._settings.brokers)}")
-        consumer.assign([TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic))])
+        consumer.assign([TopicPartition(topic, number) for number in numbers])
         partitions = consumer.assignment()
         ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(partitions)

@@ -62,6 +62,17 @@ async def ensure_topics(client: AIOKafkaClient, kafka: Kafka, topics: Sequence[s
         await asyncio.sleep(LOOK_S)
 
 
+async def partitions_of(kafka: Kafka, topic: str) -> list[int]:
+    """The partitions of `topic`, in order; none where it does not exist."""
+    client = AIOKafkaClient(**client_options(kafka))
+    try:
+        await client.bootstrap()
+        cluster = await client.fetch_all_metadata()
+    finally:
+        await client.close()
+    return sorted(cluster.partitions_for_topic(topic) or ())
+
+
 async def record_bytes_max(kafka: Kafka, topics: Sequence[str]) -> int:
     """The smallest `max.message.bytes` of `topics`; Kafka's default where it is not told."""
     admin = AIOKafkaAdminClient(**client_options(kafka))

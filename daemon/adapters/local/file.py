@@ -107,7 +107,7 @@ class LogFile:
         closed, so that the next call starts clean.
         """
         incoming = sum(len(row.body) + ROW_OVERHEAD_BYTES for row in rows)
-        self._check_room(incoming)
+        self.check_room(incoming)
         self._change(
             "INSERT INTO batch (state, topic, first_ms, last_ms, records, body) VALUES (?, ?, ?, ?, ?, ?)",
             [(state, row.topic, row.first_ms, row.last_ms, row.records, row.body) for row in rows],
@@ -171,9 +171,6 @@ class LogFile:
 
     def check_room(self, incoming: int = 0) -> None:
         """Raise Full when `incoming` bytes more don't fit; sqlite3.Error or OSError when the disk fails."""
-        self._check_room(incoming)
-
-    def _check_room(self, incoming: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         disk = os.statvfs(self.path.parent)
         free = disk.f_bavail * disk.f_frsize
@@ -184,16 +181,24 @@ class LogFile:
         if used + incoming > self._bytes_max:
             raise Full(f"{self.path} holds {used} bytes: log.bytes_max is reached")
 
+    def try_write(self) -> None:
+        """A commit that changes nothing; raises as `write` does."""
+        self.check_room()
+        self._change(f"PRAGMA user_version = {LAYOUT}", None)
+
     def _db(self) -> sqlite3.Connection:
         self.open()
         assert self._connection is not None
         return self._connection
 
-    def _change(self, statement: str, values: Sequence[Sequence[Any]]) -> None:
+    def _change(self, statement: str, values: Sequence[Sequence[Any]] | None) -> None:
         db = self._db()
         try:
             db.execute("BEGIN IMMEDIATE")
-            db.executemany(statement, values)
+            if values is None:
+                db.execute(statement)
+            else:
+                db.executemany(statement, values)
             db.execute("COMMIT")
         except BaseException:
             # After a failed write or fsync nothing that this connection holds in memory can be relied on.

@@ -83,8 +83,8 @@ class LocalLog:
         self._committer: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self._lock_fd = -1
-        #: Why the latest append failed, or "".
-        self.trouble = ""
+        #: whether the latest append failed
+        self._failed = False
         #: Records that Kafka has not got yet, as far as this process knows (see `count`).
         self.spooled_records = 0
         #: Bytes of the file that hold something, when it was looked at last.
@@ -117,15 +117,14 @@ class LocalLog:
         await future
         return "local"
 
-    async def room(self) -> str:
-        """Why nothing can be written now, or "". What an append found last is tried again here."""
+    async def trouble(self) -> str:
+        """Why nothing can be written now, or "". After a failed append it takes a trial write to clear it."""
         try:
-            await self._in_thread(self._file.check_room)
+            await self._in_thread(self._file.try_write if self._failed else self._file.check_room)
         except LogUnavailable as error:
-            self.trouble = str(error)
-        else:
-            self.trouble = ""
-        return self.trouble
+            return str(error)
+        self._failed = False
+        return ""
 
     # --- the spool
 
@@ -200,12 +199,12 @@ class LocalLog:
                 try:
                     await self._in_thread(partial(self._commit, group))
                 except LogUnavailable as error:
-                    self.trouble = str(error)
+                    self._failed = True
                     for _, _, future in group:
                         if not future.done():
                             future.set_exception(LogUnavailable(str(error), error.retry_after_s))
                 else:
-                    self.trouble = ""
+                    self._failed = False
                     for _, batches, future in group:
                         if self._state == SPOOLED:
                             self.spooled_records += sum(len(batch.records) for batch in batches)
