@@ -25,9 +25,11 @@ from daemon.adapters.embedded import privileges
 from daemon.adapters.embedded.child import LOG_BYTES_MAX, acquire_server_lock, spawn, trim_log
 from daemon.adapters.embedded.postgres import start_postgres
 from daemon.adapters.embedded.rundir import postgres_dsn, redis_url, run_dir_for
-from daemon.adapters.embedded.running import find_running
+from daemon.adapters.embedded.running import find_running, lock_data_dir
 from daemon.adapters.embedded.servers import EmbeddedServers, start_embedded
+from daemon.adapters.embedded.session import embedded_session
 from daemon.adapters.embedded.valkey import start_valkey
+from daemon.config.schema import Settings
 from daemon.errors import SettingsError, StoreUnavailable
 from tests.servers.tools import ROOT, need
 
@@ -183,6 +185,21 @@ async def test_found_while_they_run_and_not_afterwards(tmp_path: Path) -> None:
     assert find_running(tmp_path) is None
     (tmp_path / "run.json").write_bytes(left_behind)
     assert find_running(tmp_path) is None
+
+
+async def test_a_command_finds_a_service_whose_sockets_are_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=str(tmp_path / "data"))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "runtime"))
+    with lock_data_dir(tmp_path / "data"):
+        async with running(tmp_path / "data"):
+            monkeypatch.delenv("RUNTIME_DIRECTORY")
+            async with embedded_session(settings, postgres=True, redis=True) as found:
+                async with connected(found.postgres.dsn) as connection:
+                    assert await connection.fetchval("SELECT current_database()") == "headgate"
+                async with valkey_client(found.redis.url) as client:
+                    assert await client.ping()
 
 
 async def test_a_killed_parent_takes_both_down_and_the_next_start_finds_everything(tmp_path: Path) -> None:

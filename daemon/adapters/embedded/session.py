@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from daemon.adapters.embedded.rundir import postgres_dsn, redis_url, run_dir_for
-from daemon.adapters.embedded.running import DataDirLock, find_running, lock_data_dir
+from daemon.adapters.embedded.running import DataDirLock, Endpoints, find_running, lock_data_dir
 from daemon.config.schema import Settings
 from daemon.errors import AlreadyRunning, Unavailable
 
@@ -39,11 +39,16 @@ def with_embedded_addresses(settings: Settings) -> Settings:
     if settings.postgres.dsn and settings.redis.url:
         return settings
     run_dir = run_dir_for(Path(settings.data_dir))
+    return _at(settings, postgres_dsn(run_dir), redis_url(run_dir))
+
+
+def _at(settings: Settings, dsn: str, url: str) -> Settings:
+    """Put in the embedded servers' addresses, where the settings name no others."""
     replace = msgspec.structs.replace
     return replace(
         settings,
-        postgres=replace(settings.postgres, dsn=settings.postgres.dsn or postgres_dsn(run_dir)),
-        redis=replace(settings.redis, url=settings.redis.url or redis_url(run_dir)),
+        postgres=replace(settings.postgres, dsn=settings.postgres.dsn or dsn),
+        redis=replace(settings.redis, url=settings.redis.url or url),
     )
 
 
@@ -107,24 +112,26 @@ async def embedded_session(
     if not postgres and not redis:
         yield settings
         return
-    filled = with_embedded_addresses(settings)
     data_dir = Path(settings.data_dir)
     lock = await _lock_or_running(data_dir, postgres=postgres, redis=redis, wait_s=wait_s)
-    if lock is None:
-        yield filled
+    if isinstance(lock, Endpoints):
+        # Where they said they are: a service's run folder depends on its environment, which is not ours.
+        yield _at(settings, lock.postgres_dsn, lock.redis_url)
         return
     from daemon.adapters.embedded.servers import start_embedded
 
     with lock:
         servers = await start_embedded(data_dir, postgres=postgres, redis=redis)
         try:
-            yield filled
+            yield _at(settings, servers.endpoints.postgres_dsn, servers.endpoints.redis_url)
         finally:
             await servers.stop()
 
 
-async def _lock_or_running(data_dir: Path, *, postgres: bool, redis: bool, wait_s: float) -> DataDirLock | None:
-    """Return the lock, taken for a command, or None when a running instance's servers answer."""
+async def _lock_or_running(
+    data_dir: Path, *, postgres: bool, redis: bool, wait_s: float
+) -> DataDirLock | Endpoints:
+    """Return the lock, taken for a command, or where a running instance's servers answer."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -133,8 +140,12 @@ async def _lock_or_running(data_dir: Path, *, postgres: bool, redis: bool, wait_
             pid, is_command = holder(data_dir)
             if not is_command:
                 found = await asyncio.to_thread(find_running, data_dir)
-                if found is not None and (found.postgres_dsn or not postgres) and (found.redis_url or not redis):
-                    return None
+                if (
+                    found is not None
+                    and (found.postgres_dsn or not postgres)
+                    and (found.redis_url or not redis)
+                ):
+                    return found
             if time.monotonic() >= deadline:
                 who = f"process {pid}" if is_command else f"the running instance (process {pid})"
                 raise Unavailable(
