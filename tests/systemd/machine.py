@@ -229,8 +229,10 @@ class Machine:
 
     def processes_of(self, user: str) -> list[str]:
         """Return the command lines of a user's processes on the machine."""
-        script = 'for p in /proc/[0-9]*; do [ "$(stat -c %U $p 2>/dev/null)" != "$1" ] || tr "\\0" " " <$p/cmdline; echo; done'
-        return self.run("sh", "-c", script, "sh", user).stdout.split("\n")
+        pids = self.run("pgrep", "-u", user, check=False).stdout.split()
+        return [
+            self.run("cat", f"/proc/{pid}/cmdline", check=False).stdout.replace("\0", " ") for pid in pids
+        ]
 
     def close(self) -> None:
         """End the helper thread; the machine itself is ended by who made it."""
