@@ -10,6 +10,7 @@ Commands are imported when they are called: `headgate run` becomes the superviso
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -88,6 +89,8 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments`; give the exit code."""
     as_json = "--json" in arguments
+    # What libraries have to say is in the error that follows; only the daemon keeps a log.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         outcome = headgate.main(args=arguments, prog_name="headgate", standalone_mode=False)
         _flush()

@@ -17,6 +17,7 @@ LINES_WINDOW_S = 30.0
 
 #: The loggers that speak on failures (a filter holds for its own logger alone, not for those below).
 LOGGERS = (
+    "aiokafka",
     "aiokafka.client",
     "aiokafka.conn",
     "aiokafka.cluster",

@@ -1,0 +1,131 @@
+"""What the settings ask of this machine: the data folder and its disk, ports, the limit of open files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import resource
+import shutil
+import socket
+from pathlib import Path
+
+from daemon.adapters.embedded.session import holder
+from daemon.adapters.probes.finding import Finding
+from daemon.config.schema import Settings
+
+#: Free space below which a day of events may not fit.
+FREE_BYTES_LOW = 1024**3
+
+#: Descriptors of a frontend beside its connections: log, stores, queues, libraries.
+FILES_SPARE = 256
+
+
+def instance_pid(data_dir: Path) -> int:
+    """The pid of the instance that runs on `data_dir`; 0 when none does."""
+    try:
+        descriptor = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        # Shared, and given back at once: an instance that starts in this very moment tries again.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid, is_command = holder(data_dir)
+        return 0 if is_command else pid
+    finally:
+        os.close(descriptor)
+    return 0
+
+
+def data_folder(settings: Settings) -> list[Finding]:
+    """Can it be written, and is there room?"""
+    folder = Path(settings.data_dir)
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK) or not there.is_dir():
+        who = f"user {os.geteuid()}"
+        return [
+            Finding(
+                "data folder",
+                "failed",
+                f"{there} can't be written by {who}",
+                f"chown it to {who}, or set data_dir (HEADGATE_DATA_DIR) to another folder",
+            )
+        ]
+    free = shutil.disk_usage(there).free
+    text = f"{folder}, {free / 1024**3:.1f} GiB free" + ("" if there == folder else ", will be made")
+    if free <= settings.log.headroom_bytes:
+        return [
+            Finding(
+                "data folder",
+                "failed",
+                f"{text}: below log.headroom_bytes ({settings.log.headroom_bytes / 1024**2:.0f} MiB)",
+                "make room: events are answered 503 until then",
+            )
+        ]
+    if free < FREE_BYTES_LOW:
+        return [Finding("data folder", "warning", text, "make room: the log grows with every event")]
+    return [Finding("data folder", "ok", text)]
+
+
+def ports(settings: Settings, instance: int) -> list[Finding]:
+    """Are the ports free, or ours already? `instance` is the pid of our running instance, or 0."""
+    server = settings.server
+    return [
+        _port("ingest port", server.host, server.ingest_port, "HEADGATE_INGEST_PORT", instance),
+        _port("admin port", server.admin_host, server.admin_port, "HEADGATE_ADMIN_PORT", instance),
+    ]
+
+
+def _port(subject: str, host: str, port: int, variable: str, instance: int) -> Finding:
+    from daemon.supervisor.sockets import port_owner
+
+    where = f"{host}:{port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError as error:
+        return Finding(subject, "failed", f"{host} is no address: {error}", "correct server.host or server.admin_host")
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As the supervisor binds it: what only waits for its end does not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+            probe.listen(1)
+        except PermissionError:
+            return Finding(
+                subject,
+                "failed",
+                f"this user may not listen on {where}",
+                f"take a port from 1024 on ({variable}), or give the service CAP_NET_BIND_SERVICE",
+            )
+        except OSError as error:
+            owner = port_owner(port)
+            if instance and _pid_in(owner) == instance:
+                return Finding(subject, "ok", f"{where}, held by the running instance")
+            taken = f"{where} is taken by {owner}" if owner else f"{where} can't be listened on: {error.strerror}"
+            return Finding(subject, "failed", taken, f"stop that, or set {variable} to a free port")
+    return Finding(subject, "ok", f"{where} is free")
+
+
+def _pid_in(owner: str) -> int:
+    match = re.search(r"pid (\d+)", owner)
+    return int(match[1]) if match else 0
+
+
+def limits(settings: Settings) -> list[Finding]:
+    """May a process open as many files as it is to hold connections?"""
+    count = settings.frontend.count or len(os.sched_getaffinity(0))
+    needed = -(-settings.server.connections_max // count) + FILES_SPARE
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        return [
+            Finding(
+                "open files",
+                "warning",
+                f"a process may open {hard} files, and a frontend's share of the connections needs {needed}",
+                "raise it (ulimit -Hn, LimitNOFILE=), or lower server.connections_max",
+            )
+        ]
+    return []
