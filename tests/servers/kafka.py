@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -61,6 +63,8 @@ def kafka_libs() -> Path:
                 *(maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"),
                 f"-DoutputDirectory={LIBS}",
                 "-DincludeScope=runtime",
+                "-Dstyle.color=never",
+                *_repository(),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -71,6 +75,16 @@ def kafka_libs() -> Path:
             skip_or_fail(f"Maven could not fetch Kafka's jars:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         _COMPLETE.write_text(wanted)
     return LIBS
+
+
+def _repository() -> list[str]:
+    """Say where Maven keeps what it fetched, for a user whose home (in passwd, not $HOME) cannot be written."""
+    try:
+        home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:
+        home = Path("/nonexistent")
+    writable = os.access(home / ".m2" if (home / ".m2").exists() else home, os.W_OK)
+    return [] if writable else [f"-Dmaven.repo.local={CACHE / 'm2'}"]
 
 
 def free_port() -> int:
