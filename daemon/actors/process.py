@@ -279,7 +279,7 @@ class _Harness:
         if self._channel is None:
             return
         if isinstance(message, Ready):
-            log.info("ready%s", f": {message.note}" if message.note else "")
+            log.debug("ready%s", f": {message.note}" if message.note else "")
             self._channel.send(message)
             if self._context is not None:
                 self._report(self._context)

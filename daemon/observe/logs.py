@@ -34,7 +34,8 @@ NOISY = ("aiokafka", "granian", "_granian", "asyncio", "py.warnings")
 NOISY_LINES_MAX = 5
 NOISY_WINDOW_S = 10.0
 
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+#: The words of settings and commands.
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 #: systemd's priorities (sd-daemon(3)), which are syslog's.
 _PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
@@ -81,7 +82,7 @@ def setup(*, level: str, style: Format, role: str, slot: int | None = None) -> N
 
 def set_level(level: str) -> None:
     """Log from `level` (debug, info, warning, error) on. Raises KeyError for another word."""
-    logging.getLogger().setLevel(_LEVELS[level])
+    logging.getLogger().setLevel(LEVELS[level])
 
 
 class LineHandler(logging.Handler):

@@ -1,0 +1,106 @@
+"""`headgate run`: the supervisor's process, from its settings to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from daemon.config.schema import Settings
+from daemon.errors import HeadgateError
+from daemon.observe import logs
+from daemon.roles import ROLES, Role
+from daemon.supervisor.admin import Admin
+from daemon.supervisor.commands import SOCKET_NAME, Commands
+from daemon.supervisor.plan import Resolve
+from daemon.supervisor.sockets import admin_listener, lock_run_dir, unix_listener
+from daemon.supervisor.supervisor import Supervisor
+from daemon.supervisor.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    settings: Settings,
+    reload_settings: Callable[[], Settings],
+    announce: Callable[[Settings], Awaitable[None]],
+    *,
+    run_dir: Path,
+    resolve: Resolve = lambda settings: settings,
+    roles: Sequence[Role] = ROLES,
+) -> int:
+    """
+    Run Headgate until it is told to end; gives the exit code (0, or that of a HeadgateError).
+
+    `reload_settings` is called at each reload and raises SettingsError for bad ones. `announce` is
+    awaited once when every slot is ready, with the settings as given. `resolve` gives the settings with
+    the embedded servers' addresses filled in; it is first called when those servers are ready.
+    `run_dir` is the folder for sockets, this user's alone.
+    """
+    observe = settings.observe
+    logs.setup(level=observe.log_level, style=observe.log_format, role="supervisor")
+    notifier = Notifier()
+    try:
+        return asyncio.run(
+            _run(settings, reload_settings, announce, run_dir, resolve, tuple(roles), notifier)
+        )
+    except HeadgateError as error:
+        log.error("%s", error)  # noqa: TRY400  an error raised on purpose says what is wrong by itself
+        notifier.stopping(f"not started: {error}")
+        return error.exit_code
+    finally:
+        notifier.close()
+
+
+async def _run(
+    settings: Settings,
+    reload_settings: Callable[[], Settings],
+    announce: Callable[[Settings], Awaitable[None]],
+    run_dir: Path,
+    resolve: Resolve,
+    roles: tuple[Role, ...],
+    notifier: Notifier,
+) -> int:
+    """Lock, sockets, admin port, control socket, then the loop; all given back in the other order."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(os.close, lock_run_dir(run_dir))
+        supervisor = Supervisor(
+            settings,
+            roles=roles,
+            run_dir=run_dir,
+            reload_settings=reload_settings,
+            announce=announce,
+            resolve=resolve,
+            notifier=notifier,
+        )
+        stack.callback(supervisor.crew.close)
+        supervisor.crew.open()
+        server = settings.server
+
+        admin_sock = admin_listener(server.admin_host, server.admin_port)
+        stack.callback(admin_sock.close)
+        control_path = run_dir / SOCKET_NAME
+        control_sock = unix_listener(control_path, 16)
+        stack.callback(control_path.unlink, missing_ok=True)
+        stack.callback(control_sock.close)
+
+        admin = Admin(supervisor)
+        await admin.start(admin_sock)
+        stack.push_async_callback(admin.stop)
+        commands = Commands(supervisor)
+        await commands.start(control_sock)
+        stack.push_async_callback(commands.stop)
+
+        log.info(
+            "starting: ingest on %s:%d, admin on %s:%d",
+            server.host,
+            server.ingest_port,
+            server.admin_host,
+            server.admin_port,
+        )
+        code = await supervisor.run()
+        log.info("ended, exit code %d", code)
+        return code
