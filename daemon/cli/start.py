@@ -1,0 +1,153 @@
+"""
+What is done once when the processes are up: the schema and the demo source, then the words on standard output.
+
+The stores are spoken to by a short-lived process, `python -m workers.prepare`, because the supervisor has no client
+for them and must not wait. PostgreSQL may be away: then it is tried again in the background until it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import msgspec
+
+from daemon.adapters.embedded.session import with_embedded_addresses
+from daemon.cli.welcome import welcome
+from daemon.config.schema import Settings
+from daemon.errors import HeadgateError, SettingsError, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+PREPARE_MODULE = "workers.prepare"
+
+#: A migration may have to wait for another instance's; beyond this something hangs.
+PREPARE_TIMEOUT_S = 150.0
+#: How long the announcement waits for a first try; then the instance counts as started all the same.
+FIRST_TRY_S = 45.0
+RETRY_FIRST_S = 1.0
+RETRY_MAX_S = 15.0
+REASON_CHARS_MAX = 2000
+
+
+class Start:
+    """The start of one instance. `announce` and `resolve` are handed to the supervisor."""
+
+    def __init__(self) -> None:
+        #: What the daemon is to end with although its supervisor ended well; 0: nothing.
+        self.exit_code = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def resolve(self, settings: Settings) -> Settings:
+        """Fill in the addresses of the embedded servers where the settings name none."""
+        return with_embedded_addresses(settings)
+
+    async def announce(self, settings: Settings) -> None:
+        """Prepare the database, then print what an operator wants to know; an absent database is not waited for."""
+        self._task = asyncio.get_running_loop().create_task(self._prepare_and_tell(settings))
+        done, _ = await asyncio.wait({self._task}, timeout=FIRST_TRY_S)
+        for task in done:
+            task.result()
+
+    async def _prepare_and_tell(self, settings: Settings) -> None:
+        try:
+            await prepare(self.resolve(settings))
+        except SettingsError as error:
+            log.error("the database can't be used: %s", error)  # noqa: TRY400  the error says it all
+            self._give_up(error)
+            return
+        except HeadgateError as error:
+            log.warning("the database is not prepared yet, trying again: %s", error)
+            self._task = asyncio.get_running_loop().create_task(self._retry(settings))
+            return
+        tell(settings)
+
+    async def _retry(self, settings: Settings) -> None:
+        wait_s = RETRY_FIRST_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_MAX_S)
+            try:
+                await prepare(self.resolve(settings))
+            except SettingsError as error:
+                log.error("the database can't be used: %s", error)  # noqa: TRY400  the error says it all
+                self._give_up(error)
+                return
+            except HeadgateError as error:
+                log.info("the database is not prepared yet: %s", error)
+                continue
+            log.info("the database is prepared")
+            tell(settings)
+            return
+
+    def _give_up(self, error: SettingsError) -> None:
+        """End the daemon as on TERM: the same settings would fail for ever."""
+        self.exit_code = error.exit_code
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def prepare(settings: Settings) -> None:
+    """
+    Bring the schema up to date and see to the demo source and credentials.json, in a process of its own.
+
+    Raises StoreUnavailable when that should be tried again, SettingsError when it never will work.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        PREPARE_MODULE,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=_environment(),
+    )
+    try:
+        # By standard input: an environment or an argument could be read by others.
+        async with asyncio.timeout(PREPARE_TIMEOUT_S):
+            _, said = await process.communicate(msgspec.json.encode(settings))
+    except TimeoutError:
+        raise StoreUnavailable(f"preparing the database took longer than {PREPARE_TIMEOUT_S:g} s") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if process.returncode == 0:
+        return
+    reason = said.decode("utf-8", "replace").strip()[-REASON_CHARS_MAX:] or f"it ended with {process.returncode}"
+    if process.returncode == SettingsError.exit_code:
+        raise SettingsError(reason)
+    raise StoreUnavailable(reason)
+
+
+def tell(settings: Settings) -> None:
+    """Print the welcome. A reader that is gone is no reason to end."""
+    terminal = sys.stdout.isatty()
+    text = welcome(settings, _command(), colour=terminal and not os.environ.get("NO_COLOR"))
+    with contextlib.suppress(OSError):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def _command() -> str:
+    """How this program was called, for lines that are to be pasted."""
+    name = sys.argv[0] if sys.argv else ""
+    return name if Path(name).name == "headgate" else "headgate"
+
+
+def _environment() -> dict[str, str]:
+    """The helper's environment: this code can be found, and nothing of the service manager's or the settings'."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("HEADGATE_", "LISTEN_"))
+        and name not in {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY"}
+    }
+    code_dir = str(Path(__file__).resolve().parents[2])
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, [code_dir, os.environ.get("PYTHONPATH", "")]))
+    kept["PYTHONSAFEPATH"] = "1"
+    return kept
