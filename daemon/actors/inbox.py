@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from daemon.actors.frames import FrameError, FrameReader, pack
 from daemon.actors.messages import Ack, Bye, Hello, Nack, Publish, ToPublisher, Welcome
@@ -302,8 +302,8 @@ class _Connection(asyncio.Protocol):
         self._who = "a frontend"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are like asyncio's but no subclass of them.
+        self._transport = cast("asyncio.Transport", transport)
         self._inbox.joined(self)
 
     def data_received(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from daemon.actors.frames import FrameError, FrameReader, pack
 from daemon.actors.messages import Ack, Bye, Hello, Nack, ToFrontend, Welcome
@@ -142,12 +142,12 @@ class Link(asyncio.Protocol):
     # --- the connection's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # uvloop's transports are like asyncio's but no subclass of them.
+        self._transport = cast("asyncio.WriteTransport", transport)
         self._reader = FrameReader(ToFrontend, ANSWER_BYTES_MAX)
         self._lost.clear()
         self._good = False
-        transport.write(pack(Hello(self._slot, os.getpid())))
+        self._transport.write(pack(Hello(self._slot, os.getpid())))
 
     def data_received(self, data: bytes) -> None:
         try:
