@@ -1,0 +1,274 @@
+"""
+`ports.KeyStore`: what a pipeline key stands for.
+
+Memory before Redis before PostgreSQL. What memory holds is right because the feed of changes takes out
+whatever changed; its time to live only makes it be read again now and then, in the background. A known
+key is therefore never kept waiting and never refused because a store is away, until nothing could be
+verified for `keys.last_good_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from hmac import compare_digest
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from daemon.adapters.keystore.feed import ChangeFeed, unverified_limit_s
+from daemon.adapters.keystore.memory import Change, KeyMemory
+from daemon.adapters.keystore.origins import OriginSet
+from daemon.adapters.keystore.shared import SharedKeys
+from daemon.adapters.postgres.pool import PostgresPool, Row
+from daemon.adapters.redis.wire import RedisWire
+from daemon.config.schema import Settings
+from daemon.errors import SettingsError, StoreUnavailable
+from daemon.observe.catalog import StoreMetrics
+from daemon.ports import KeyStore, Source
+
+log = logging.getLogger(__name__)
+
+#: What a pipeline key can look like at all; anything else is refused without a look-up.
+_PIPELINE_KEY = re.compile(r"dk_[0-9A-Za-z_]{12,120}", re.ASCII)
+_TOKEN_CHARS_MAX = 128
+
+#: Keys of one look-up: one index scan each, together well under a millisecond.
+_BATCH = 256
+#: Keys being looked up at a time; beyond, a caller is told to come back (a flood of random keys).
+_LOADS_MAX = 4096
+#: Tries for a key that changes while it is being read.
+_TRIES = 3
+_LOAD_TIMEOUT_S = 2.0
+#: Seconds until a known key whose time has run out is tried again, while that does not work.
+_AGAIN_S = 1.0
+
+_LOOKUP = """
+    SELECT state.seq, key.sha256, source.id, source.tenant, source.name, source.enabled, source.origins,
+           source.rate, source.burst, source.cookie_domain, source.version
+    FROM catalog_state state LEFT JOIN
+        (keys key JOIN sources source ON source.id = key.source_id AND source.enabled)
+        ON key.sha256 = ANY($1) AND key.kind = 'pipeline' AND key.revoked_at IS NULL
+"""
+_ORIGINS = "SELECT id, origins FROM sources WHERE enabled AND origins <> '{}'"
+
+
+class CachedKeyStore:
+    """`ports.KeyStore` of one process."""
+
+    def __init__(self, pool: PostgresPool, wire: RedisWire, settings: Settings, metrics: StoreMetrics) -> None:
+        keys = settings.keys
+        self._pool = pool
+        self._memory_ttl_s = keys.memory_ttl_s
+        self._negative_ttl_s = keys.negative_ttl_s
+        self._last_good_s = unverified_limit_s(settings)
+        self._memory = KeyMemory(keys.entries_max)
+        self._entries = self._memory.entries
+        self._shared = SharedKeys(wire, settings)
+        self._origins = OriginSet()
+        self._feed = ChangeFeed(
+            pool,
+            settings,
+            on_changes=self._changed,
+            on_gap=self._memory.forget_all,
+            after_poll=self._load_origins,
+            on_unverified=self._unverified,
+        )
+        self._found = {found: metrics.lookups.at(found)
+                       for found in ("memory", "redis", "postgres", "last_good", "unknown")}  # fmt: skip
+        self._hits = self._found["memory"]
+        self._loading: dict[bytes, asyncio.Future[Source | None]] = {}
+        self._queue: list[bytes] = []
+        self._wanted = asyncio.Event()
+        self._loader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the origins and the latest changes; stores that are away are waited for in the background."""
+        if self._loader is None:
+            await self._feed.start()
+            self._loader = asyncio.create_task(self._load_wanted(), name="key-loader")
+
+    async def stop(self) -> None:
+        """Stop following; look-ups on the way fail."""
+        loader, self._loader = self._loader, None
+        if loader is not None:
+            loader.cancel()
+            await asyncio.gather(loader, return_exceptions=True)
+        await self._feed.stop()
+        for digest in list(self._loading):
+            self._fail(digest, StoreUnavailable("this process is stopping"))
+
+    # --- asking -------------------------------------------------------------------------------------
+
+    def cached(self, token: str) -> Source | None:
+        try:
+            digest = sha256(token.encode()).digest()
+        except UnicodeEncodeError:
+            return None
+        entry = self._entries.get(digest)
+        if entry is None or not compare_digest(entry.digest, digest) or entry.until <= monotonic():
+            return None
+        entry.seen = True
+        self._hits.n += 1
+        return entry.source
+
+    async def find(self, token: str) -> Source | None:
+        if len(token) > _TOKEN_CHARS_MAX or _PIPELINE_KEY.fullmatch(token) is None:
+            self._found["unknown"].n += 1
+            return None
+        digest = sha256(token.encode()).digest()
+        now = monotonic()
+        entry = self._entries.get(digest)
+        if entry is not None:
+            if entry.until <= now:
+                # Still right as far as the changes are known: read again, but keep nobody waiting.
+                entry.until = now + _AGAIN_S
+                if len(self._loading) < _LOADS_MAX:
+                    self._want(digest)
+                unverified = now - self._feed.verified_at > _AGAIN_S
+                self._found["last_good" if unverified else "memory"].n += 1
+            else:
+                self._hits.n += 1
+            return entry.source
+        if self._memory.is_unknown(digest, now):
+            self._found["unknown"].n += 1
+            return None
+        return await asyncio.shield(self._want(digest))
+
+    def origin_listed(self, origin: str) -> bool:
+        return self._origins.listed(origin)
+
+    # --- loading ------------------------------------------------------------------------------------
+
+    def _want(self, digest: bytes) -> asyncio.Future[Source | None]:
+        """The answer for a key, looked up once for all who ask meanwhile."""
+        future = self._loading.get(digest)
+        if future is None:
+            if len(self._loading) >= _LOADS_MAX:
+                raise StoreUnavailable("too many unknown keys are being looked up")
+            future = self._loading[digest] = asyncio.get_running_loop().create_future()
+            self._queue.append(digest)
+            self._wanted.set()
+        return future
+
+    async def _load_wanted(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._queue:
+                batch, self._queue = self._queue[:_BATCH], self._queue[_BATCH:]
+                try:
+                    await self._load(batch)
+                except asyncio.CancelledError:
+                    raise
+                except Exception as error:
+                    # One odd answer must not end the loader for good.
+                    log.exception("looking up keys failed")
+                    for digest in batch:
+                        self._fail(digest, StoreUnavailable(f"the look-up of a key failed: {error!r}"))
+
+    async def _load(self, batch: Sequence[bytes]) -> None:
+        memory = self._memory
+        known = set(memory.entries).intersection(batch)
+        # What is known is read again where it is certain; Redis helps whoever knows nothing yet.
+        unknown = [digest for digest in batch if digest not in known or not self._feed.postgres_up]
+        found = await self._shared.get(unknown) if unknown else {}
+        rest = []
+        for digest in batch:
+            seq, source = found.get(digest, (-1, None))
+            if source is not None and memory.fresh(digest, seq):
+                self._settle(digest, source, "redis")
+            else:
+                rest.append(digest)
+        for _ in range(_TRIES):
+            if rest:
+                rest = await self._load_from_postgres(rest)
+        for digest in rest:
+            self._fail(digest, StoreUnavailable("the key is being changed"))
+
+    async def _load_from_postgres(self, batch: Sequence[bytes]) -> list[bytes]:
+        """Settle what can be; returns the keys that changed while they were read."""
+        try:
+            if not self._feed.postgres_up:
+                # The feed tries twice a second: trying here too would only keep callers waiting.
+                raise StoreUnavailable("PostgreSQL is away and the key is not known from before")
+            rows = await self._pool.fetch(_LOOKUP, list(batch), timeout_s=_LOAD_TIMEOUT_S)
+        except (StoreUnavailable, SettingsError, asyncpg.PostgresError) as error:
+            for digest in batch:
+                self._fail(digest, error)
+            return []
+        seq: int = rows[0]["seq"]
+        sources = {row["sha256"]: _source_of(row) for row in rows if row["sha256"] is not None}
+        again = [digest for digest in batch if not self._memory.fresh(digest, seq)]
+        for digest in batch:
+            if digest not in again:
+                self._settle(digest, sources.get(digest), "postgres")
+        await self._shared.put(seq, [(digest, source) for digest, source in sources.items() if digest not in again])
+        return again
+
+    def _settle(self, digest: bytes, source: Source | None, found: str) -> None:
+        now = monotonic()
+        if source is None:
+            self._memory.keep_unknown(digest, now + self._negative_ttl_s)
+            found = "unknown"
+        else:
+            self._memory.keep(digest, source, now + self._memory_ttl_s)
+            if not self._origins.knows(source.id):
+                # PostgreSQL away since the start: better the origins of the keys in use than none.
+                self._origins.set(source.id, source.origins)
+        self._found[found].n += 1
+        future = self._loading.pop(digest, None)
+        if future is not None and not future.done():
+            future.set_result(source)
+
+    def _fail(self, digest: bytes, error: Exception) -> None:
+        future = self._loading.pop(digest, None)
+        if future is not None and not future.done():
+            # A fresh one for each: a raised exception collects the tracebacks of all its raisers.
+            future.set_exception(StoreUnavailable(str(error)))
+            future.exception()  # nobody may be waiting
+
+    # --- changes ------------------------------------------------------------------------------------
+
+    def _changed(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            self._memory.apply(change)
+
+    def _unverified(self, seconds: float) -> None:
+        if seconds > self._last_good_s and self._entries:
+            log.warning("no store has answered for %.0f s: known keys are no longer believed", seconds)
+            self._entries.clear()
+
+    async def _load_origins(self, everything: bool, sources: set[str]) -> None:
+        if everything:
+            rows = await self._pool.fetch(_ORIGINS)
+            self._origins.replace((row["id"], tuple(row["origins"])) for row in rows)
+        elif sources:
+            rows = await self._pool.fetch(_ORIGINS + " AND id = ANY($1)", list(sources))
+            origins = {row["id"]: tuple(row["origins"]) for row in rows}
+            for source_id in sources:
+                self._origins.set(source_id, origins.get(source_id, ()))
+
+
+def _source_of(row: Row) -> Source:
+    return Source(
+        id=row["id"],
+        tenant=row["tenant"],
+        name=row["name"],
+        enabled=row["enabled"],
+        origins=tuple(row["origins"]),
+        rate_per_s=row["rate"],
+        burst=row["burst"],
+        cookie_domain=row["cookie_domain"],
+        version=row["version"],
+    )
+
+
+if TYPE_CHECKING:
+
+    def _is_a_key_store(store: CachedKeyStore) -> KeyStore:
+        return store

@@ -1,0 +1,1 @@
+"""PostgreSQL: the connections, the schema, and the repository of sources and keys."""
