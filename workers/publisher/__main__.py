@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+from pathlib import Path
 
 from daemon.actors.inbox import Inbox
 from daemon.actors.messages import Beat
@@ -21,6 +22,7 @@ from daemon.adapters.failover import FailoverLog
 from daemon.adapters.local import LocalLog
 from daemon.errors import LogUnavailable
 from daemon.observe.catalog import PublisherMetrics, StoreMetrics
+from daemon.observe.process import DiskMetrics
 from daemon.roles import PUBLISHER
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ async def publisher(ctx: ChildContext) -> None:
     settings = ctx.settings
     topics = (settings.kafka.topic_raw, settings.kafka.topic_dlq)
     metrics = PublisherMetrics()
-    ctx.instruments.add(*metrics.instruments())
+    ctx.instruments.add(*metrics.instruments(), *DiskMetrics(Path(settings.data_dir)).instruments())
 
     inbox: Inbox | None = None
     event_log: FailoverLog | LocalLog
