@@ -12,6 +12,7 @@ import math
 import os
 import resource
 import time
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
