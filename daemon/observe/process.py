@@ -12,7 +12,6 @@ import math
 import os
 import resource
 import time
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
