@@ -89,11 +89,12 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments`; give the exit code."""
     as_json = "--json" in arguments
-    # What libraries have to say is in the error that follows; only the daemon keeps a log.
-    logging.getLogger().addHandler(logging.NullHandler())
+    notes = _Notes()
+    logging.getLogger().addHandler(notes)
     try:
         outcome = headgate.main(args=arguments, prog_name="headgate", standalone_mode=False)
         _flush()
+        notes.tell()
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
@@ -109,11 +110,35 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return 0
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  the last resort: one line instead of a traceback
         if os.environ.get("HEADGATE_DEBUG"):
             traceback.print_exc()
         text = f"a fault of Headgate's own: {type(error).__name__}: {error} (HEADGATE_DEBUG=1 shows where)"
         return _fail(text, type(error).__name__, HeadgateError.exit_code, as_json=as_json)
+
+
+class _Notes(logging.Handler):
+    """
+    Keeps our own warnings until a command has succeeded: what went well, but not as it should.
+
+    With an error they would only say the same twice. The supervisor sets up a log of its own in place of this.
+    """
+
+    LINES_MAX = 20
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line of ours."""
+        if record.name.startswith("daemon.") and len(self._lines) < self.LINES_MAX:
+            self._lines.append(record.getMessage())
+
+    def tell(self) -> None:
+        """Write what was kept to standard error."""
+        for line in self._lines:
+            sys.stderr.write(f"headgate: note: {line}\n")
 
 
 def _sentence(error: click.ClickException) -> str:
@@ -162,6 +187,6 @@ def settings_option(command: Any) -> Any:
 
 def json_option(command: Any) -> Any:
     """Add `--json`, which asks for output that a program reads."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON, also errors (on standard error).")(
-        command
-    )
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON, also errors (on standard error)."
+    )(command)

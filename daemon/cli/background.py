@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daemon.cli.app import Terminated
+
+if TYPE_CHECKING:
+    from daemon.adapters.postgres.catalog import SourceCatalog
 
 T = TypeVar("T")
 
@@ -43,3 +46,17 @@ def run_async(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     finally:
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def with_catalog(config: str | None, work: Callable[[SourceCatalog], Awaitable[T]]) -> T:
+    """Read the settings, open the catalog, and give the result of `work` on it."""
+    from daemon.cli.catalog import open_catalog
+    from daemon.cli.settings import read_settings
+
+    settings = read_settings(config)
+
+    async def go() -> T:
+        async with open_catalog(settings) as catalog:
+            return await work(catalog)
+
+    return run_async(go)

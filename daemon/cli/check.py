@@ -25,7 +25,7 @@ alone are no failure.
 @click.command(help=HELP)
 @settings_option
 @json_option
-def command(config: str | None, as_json: bool) -> int:  # noqa: FBT001  click passes every option by keyword
+def command(config: str | None, as_json: bool) -> int:
     """Look at everything, print it, and give the exit code."""
     from daemon.cli.background import run_async
     from daemon.cli.checking.digest import differences

@@ -26,7 +26,9 @@ def client_for(settings: Settings) -> Client:
     """Return a client of the supervisor that runs on the data folder. Raises Unavailable when none can."""
     data_dir = Path(settings.data_dir)
     if not data_dir.is_dir():
-        raise Unavailable(f"there is no data folder {data_dir}: Headgate does not run there; start it with: headgate run")
+        raise Unavailable(
+            f"there is no data folder {data_dir}: Headgate does not run there; start it with: headgate run"
+        )
     with contextlib.suppress(OSError, UnicodeDecodeError):
         named = Path((data_dir / RUN_DIR_FILE).read_text(encoding="utf-8").rstrip("\n"))
         if named.is_absolute():

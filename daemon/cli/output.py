@@ -73,7 +73,7 @@ def paint(text: str, code: str) -> str:
 
 def cell_text(value: Any) -> str:
     """A value as people read it: nothing is a dash, lists are joined, times have no fractions."""
-    if value is None or value == "" or value == [] or value == ():
+    if value is None or (not value and isinstance(value, str | list | tuple)):
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"

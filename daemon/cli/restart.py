@@ -22,7 +22,7 @@ The embedded servers, the data folder and the ports change with a real restart o
 @click.option("--rolling", is_flag=True, help="Required: says that slots are replaced one by one.")
 @settings_option
 @json_option
-def command(rolling: bool, config: str | None, as_json: bool) -> None:  # noqa: FBT001  click passes by keyword
+def command(rolling: bool, config: str | None, as_json: bool) -> None:
     """Ask the supervisor to roll and show how it goes."""
     from daemon.cli.instance import client_for
     from daemon.cli.output import paint, print_json

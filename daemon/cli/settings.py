@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from daemon.config.load import config_path, load
 from daemon.config.schema import Settings
-from pathlib import Path
 
 
 def read_settings(config: str | None) -> Settings:

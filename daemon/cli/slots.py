@@ -33,7 +33,7 @@ Start a parked slot again, once the cause of its crashes is mended.
 @settings_option
 @json_option
 @click.pass_context
-def command(context: click.Context, config: str | None, as_json: bool) -> None:  # noqa: FBT001  click's way
+def command(context: click.Context, config: str | None, as_json: bool) -> None:
     """Print the table, unless a sub-command follows."""
     if context.invoked_subcommand is not None:
         return
@@ -71,9 +71,9 @@ def command(context: click.Context, config: str | None, as_json: bool) -> None: 
 def unpark(
     role: str | None,
     slot: int | None,
-    everything: bool,  # noqa: FBT001  click passes every option by keyword
+    everything: bool,
     config: str | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Bring back one slot, or all that are parked."""
     from daemon.cli.output import print_json

@@ -118,7 +118,9 @@ async def prepare(settings: Settings) -> None:
                 process.kill()
     if process.returncode == 0:
         return
-    reason = said.decode("utf-8", "replace").strip()[-REASON_CHARS_MAX:] or f"it ended with {process.returncode}"
+    reason = (
+        said.decode("utf-8", "replace").strip()[-REASON_CHARS_MAX:] or f"it ended with {process.returncode}"
+    )
     if process.returncode == SettingsError.exit_code:
         raise SettingsError(reason)
     raise StoreUnavailable(reason)

@@ -49,20 +49,20 @@ newest 10, then what comes in until Ctrl-C.
 @settings_option
 @json_option
 def command(
-    follow: bool,  # noqa: FBT001  click passes every option by keyword
+    follow: bool,
     since: str | None,
     limit: int | None,
     source: str | None,
     kind: str | None,
     config: str | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
     """Read the options, make the reader and the printer, and let them run."""
     from daemon.cli.background import run_async
     from daemon.cli.settings import read_settings
     from daemon.cli.tailing.events import line_printer, pretty_printer
-    from daemon.cli.tailing.selection import Wanted, since_ms, started_ms
     from daemon.cli.tailing.follow import show
+    from daemon.cli.tailing.selection import Wanted, since_ms, started_ms
 
     settings = read_settings(config)
     pretty = sys.stdout.isatty() and not as_json
@@ -74,5 +74,7 @@ def command(
     if follow and start_ms is None and not backlog:
         # From this process's start on: what is sent after it was called is not missed.
         start_ms = started_ms()
-    wanted = Wanted(since_ms=start_ms, follow=follow, limit=limit, backlog=backlog, type=kind or "", source=source or "")
+    wanted = Wanted(
+        since_ms=start_ms, follow=follow, limit=limit, backlog=backlog, type=kind or "", source=source or ""
+    )
     run_async(lambda: show(settings, wanted, pretty_printer() if pretty else line_printer()))

@@ -35,7 +35,7 @@ Print the versions of Headgate, of Python, and of the packages that matter.
 
 @click.command(help=HELP)
 @json_option
-def command(as_json: bool) -> None:  # noqa: FBT001  click passes every option by keyword
+def command(as_json: bool) -> None:
     """Print the versions."""
     packages = {name: _version(name) for name in PACKAGES}
     if as_json:

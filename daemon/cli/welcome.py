@@ -50,7 +50,9 @@ def welcome(
         lines.append(row("dashboard", f"http://{reachable(server.host)}:{server.dashboard_port}"))
     lines.append(row("admin", f"{admin}  {dim('/livez /readyz /metrics /slots')}"))
     if settings.kafka.brokers:
-        lines.append(row("log", f"Kafka {', '.join(settings.kafka.brokers)}, topic {settings.kafka.topic_raw}"))
+        lines.append(
+            row("log", f"Kafka {', '.join(settings.kafka.brokers)}, topic {settings.kafka.topic_raw}")
+        )
     else:
         lines.append(row("log", f"local, {Path(settings.data_dir) / 'log'}"))
     lines.append(row("data", settings.data_dir))
@@ -62,7 +64,12 @@ def welcome(
         lines.append(row("keys", str(credentials)))
         lines += ["", dim("  try it:"), f"    {curl_line(settings, ingest, source, credentials)}"]
     known = " ".join(f"{name}={shlex.quote(environ[name])}" for name in NEEDED if environ.get(name))
-    lines += ["", dim("  see it arrive:"), f"    {known + ' ' if known else ''}{shlex.quote(command)} tail --follow", ""]
+    lines += [
+        "",
+        dim("  see it arrive:"),
+        f"    {known + ' ' if known else ''}{shlex.quote(command)} tail --follow",
+        "",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -84,7 +91,11 @@ def demo_source(credentials: Path) -> dict[str, Any] | None:
         [first, *_] = msgspec.json.decode(credentials.read_bytes())["sources"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return first if isinstance(first, dict) and {"id", "tenant", "pipeline_key", "secret_key"} <= first.keys() else None
+    return (
+        first
+        if isinstance(first, dict) and {"id", "tenant", "pipeline_key", "secret_key"} <= first.keys()
+        else None
+    )
 
 
 def reachable(host: str) -> str:

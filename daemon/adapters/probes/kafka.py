@@ -36,14 +36,20 @@ async def probe_kafka(kafka: Kafka) -> list[Finding]:
             wanted = [kafka.topic_raw, kafka.topic_dlq]
             configs = await _min_insync(admin, [name for name in wanted if name in topics])
     except (KafkaError, OSError, TimeoutError, ValueError) as error:
-        why = reason(error) if not isinstance(error, TimeoutError) else f"no answer in {kafka.request_timeout_s:g} s"
+        why = (
+            reason(error)
+            if not isinstance(error, TimeoutError)
+            else f"no answer in {kafka.request_timeout_s:g} s"
+        )
         return [Finding(SUBJECT, "failed", f"{brokers} can't be used: {why}", _advice(kafka, why))]
     finally:
         with contextlib.suppress(KafkaError, OSError):
             await admin.close()
     nodes = cluster["brokers"]
     how = kafka.security_protocol + (f" {kafka.sasl_mechanism}" if "SASL" in kafka.security_protocol else "")
-    findings = [Finding(SUBJECT, "ok", f"{len(nodes)} broker{'s' if len(nodes) != 1 else ''} at {brokers} ({how})")]
+    findings = [
+        Finding(SUBJECT, "ok", f"{len(nodes)} broker{'s' if len(nodes) != 1 else ''} at {brokers} ({how})")
+    ]
     for name in wanted:
         findings += _topic(kafka, name, topics.get(name), configs.get(name), len(nodes))
     return findings
@@ -69,7 +75,9 @@ async def _min_insync(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str,
     }
 
 
-def _topic(kafka: Kafka, name: str, topic: dict[str, Any] | None, insync: int | None, nodes: int) -> list[Finding]:
+def _topic(
+    kafka: Kafka, name: str, topic: dict[str, Any] | None, insync: int | None, nodes: int
+) -> list[Finding]:
     subject = f"{SUBJECT} {name}"
     if topic is None:
         if not kafka.create_topics:
@@ -106,11 +114,18 @@ def _topic(kafka: Kafka, name: str, topic: dict[str, Any] | None, insync: int | 
     headless = [partition["partition"] for partition in partitions if partition["leader"] < 0]
     if headless:
         findings.append(
-            Finding(subject, "failed", f"no leader for partitions {headless}", "look at the brokers that hold them")
+            Finding(
+                subject,
+                "failed",
+                f"no leader for partitions {headless}",
+                "look at the brokers that hold them",
+            )
         )
     short = sum(1 for partition in partitions if len(partition["isr"]) < len(partition["replicas"]))
     if short:
-        findings.append(Finding(subject, "warning", f"{short} partitions lack replicas in sync", "look at the brokers"))
+        findings.append(
+            Finding(subject, "warning", f"{short} partitions lack replicas in sync", "look at the brokers")
+        )
     if replicas > 1 and insync == 1:
         findings.append(
             Finding(
@@ -122,7 +137,9 @@ def _topic(kafka: Kafka, name: str, topic: dict[str, Any] | None, insync: int | 
         )
     if replicas == 1 and nodes > 1:
         findings.append(
-            Finding(subject, "warning", "a single replica: events are lost with their broker", "raise it to 3")
+            Finding(
+                subject, "warning", "a single replica: events are lost with their broker", "raise it to 3"
+            )
         )
     return findings
 
@@ -134,5 +151,7 @@ def _advice(kafka: Kafka, why: str) -> str:
     if "authentication" in lower or "sasl" in lower:
         return "look at kafka.sasl_mechanism, sasl_username and sasl_password"
     if kafka.security_protocol == "PLAINTEXT":
-        return "are the brokers up, is host:port right, and do they want TLS or SASL (kafka.security_protocol)?"
+        return (
+            "are the brokers up, is host:port right, and do they want TLS or SASL (kafka.security_protocol)?"
+        )
     return "are the brokers up, is host:port right, and does that port speak kafka.security_protocol?"

@@ -25,7 +25,9 @@ VERSION_MIN = 14
 async def probe_postgres(postgres: Postgres) -> list[Finding]:
     """Try the server of `postgres.dsn`: reach, version, schema, rights, room for our connections."""
     place = place_of(postgres.dsn)
-    pool = PostgresPool(msgspec.structs.replace(postgres, timeout_s=max(TIMEOUT_S, postgres.timeout_s), pool_max=1))
+    pool = PostgresPool(
+        msgspec.structs.replace(postgres, timeout_s=max(TIMEOUT_S, postgres.timeout_s), pool_max=1)
+    )
     try:
         await pool.start()
         [row] = await pool.fetch(
@@ -48,11 +50,18 @@ async def probe_postgres(postgres: Postgres) -> list[Finding]:
     findings = [Finding(SUBJECT, "ok", f"PostgreSQL {row['version'].split()[0]} at {place}")]
     if row["number"] < VERSION_MIN * 10_000:
         findings.append(
-            Finding(SUBJECT, "failed", f"version {row['version']} is too old", f"take PostgreSQL {VERSION_MIN} or later")
+            Finding(
+                SUBJECT,
+                "failed",
+                f"version {row['version']} is too old",
+                f"take PostgreSQL {VERSION_MIN} or later",
+            )
         )
     if row["standby"]:
         findings.append(
-            Finding(SUBJECT, "failed", "it is a standby, and can't be written", "name the primary in postgres.dsn")
+            Finding(
+                SUBJECT, "failed", "it is a standby, and can't be written", "name the primary in postgres.dsn"
+            )
         )
     return [*findings, _schema(schema, may_create=bool(row["may_create"]))]
 
@@ -87,4 +96,8 @@ def place_of(dsn: str) -> str:
         port = parts.port or int(query.get("port", ["5432"])[0])
     except ValueError:
         return "the server of postgres.dsn"
-    return f"{host}:{port}{parts.path}" if not host.startswith("/") else f"{host}{parts.path and ' '}{parts.path[1:]}"
+    return (
+        f"{host}:{port}{parts.path}"
+        if not host.startswith("/")
+        else f"{host}{parts.path and ' '}{parts.path[1:]}"
+    )

@@ -39,7 +39,11 @@ async def probe_redis(url: str) -> list[Finding]:
         info: dict[str, Any] = await client.info()
         policy = await _policy(client, info)
     except AuthenticationError as error:
-        return [Finding(SUBJECT, "failed", f"{place} refuses user or password: {error}", "correct them in redis.url")]
+        return [
+            Finding(
+                SUBJECT, "failed", f"{place} refuses user or password: {error}", "correct them in redis.url"
+            )
+        ]
     except NoPermissionError as error:
         return [Finding(SUBJECT, "warning", f"{place} answers, but does not say how it is set up: {error}")]
     except (RedisError, OSError, ValueError) as error:
@@ -68,7 +72,12 @@ def _judge(place: str, info: dict[str, Any], policy: str) -> list[Finding]:
     if speaks < VERSION_MIN:
         wanted = ".".join(map(str, VERSION_MIN))
         findings.append(
-            Finding(SUBJECT, "failed", f"{place} speaks only Redis {version}", f"take Redis {wanted} or later, or Valkey")
+            Finding(
+                SUBJECT,
+                "failed",
+                f"{place} speaks only Redis {version}",
+                f"take Redis {wanted} or later, or Valkey",
+            )
         )
     if info.get("cluster_enabled"):
         findings.append(
@@ -81,7 +90,12 @@ def _judge(place: str, info: dict[str, Any], policy: str) -> list[Finding]:
         )
     if info.get("role") == "slave":
         findings.append(
-            Finding(SUBJECT, "failed", f"{place} is a replica, and can't be written", "name the primary in redis.url")
+            Finding(
+                SUBJECT,
+                "failed",
+                f"{place} is a replica, and can't be written",
+                "name the primary in redis.url",
+            )
         )
     if policy and policy != "noeviction" and int(info.get("maxmemory", 0)):
         findings.append(
@@ -102,5 +116,7 @@ def _judge(place: str, info: dict[str, Any], policy: str) -> list[Finding]:
             )
         )
     elif info.get("aof_last_write_status", "ok") != "ok":
-        findings.append(Finding(SUBJECT, "failed", "its append-only file can't be written", "look at its disk and log"))
+        findings.append(
+            Finding(SUBJECT, "failed", "its append-only file can't be written", "look at its disk and log")
+        )
     return findings

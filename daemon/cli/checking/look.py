@@ -19,10 +19,18 @@ async def look(settings: Settings, config: str | None) -> list[Finding]:
     """Try everything that `settings`, read with the option `--config` as `config`, name; servers side by side."""
     data_dir = Path(settings.data_dir)
     instance = machine.instance_pid(data_dir)
-    findings = [_settings(settings, config), *machine.data_folder(settings), *machine.ports(settings, instance)]
+    findings = [
+        _settings(settings, config),
+        *machine.data_folder(settings),
+        *machine.ports(settings, instance),
+    ]
     findings += machine.limits(settings)
     findings.append(
-        Finding("instance", "ok", f"running, process {instance}" if instance else "not running on this data folder")
+        Finding(
+            "instance",
+            "ok",
+            f"running, process {instance}" if instance else "not running on this data folder",
+        )
     )
     running = await asyncio.to_thread(find_running, data_dir)
     probes: list[Awaitable[list[Finding]]] = [
@@ -43,7 +51,9 @@ async def look(settings: Settings, config: str | None) -> list[Finding]:
 def _settings(settings: Settings, config: str | None) -> Finding:
     path = config_path(given=config)
     if path is None:
-        return Finding("settings", "ok", f"no file, {settings.mode} mode; HEADGATE_CONFIG or --config names one")
+        return Finding(
+            "settings", "ok", f"no file, {settings.mode} mode; HEADGATE_CONFIG or --config names one"
+        )
     try:
         open_to_all = bool(path.stat().st_mode & 0o004)
     except OSError:

@@ -83,9 +83,13 @@ def _port(subject: str, host: str, port: int, variable: str, instance: int) -> F
 
     where = f"{host}:{port}"
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
     except OSError as error:
-        return Finding(subject, "failed", f"{host} is no address: {error}", "correct server.host or server.admin_host")
+        return Finding(
+            subject, "failed", f"{host} is no address: {error}", "correct server.host or server.admin_host"
+        )
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As the supervisor binds it: what only waits for its end does not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,7 +107,9 @@ def _port(subject: str, host: str, port: int, variable: str, instance: int) -> F
             owner = port_owner(port)
             if instance and _pid_in(owner) == instance:
                 return Finding(subject, "ok", f"{where}, held by the running instance")
-            taken = f"{where} is taken by {owner}" if owner else f"{where} can't be listened on: {error.strerror}"
+            taken = (
+                f"{where} is taken by {owner}" if owner else f"{where} can't be listened on: {error.strerror}"
+            )
             return Finding(subject, "failed", taken, f"stop that, or set {variable} to a free port")
     return Finding(subject, "ok", f"{where} is free")
 

@@ -15,7 +15,9 @@ from daemon.ports import StoredRecord
 Printer = Callable[[StoredRecord, Head], None]
 
 #: Control characters other than line end and tab: a terminal would obey them.
-_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A}}
+_CONTROLS = {
+    code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code not in {0x09, 0x0A}
+}
 
 
 def line_printer() -> Printer:
