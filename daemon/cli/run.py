@@ -55,6 +55,7 @@ def command(config: str | None) -> int:
             settings,
             reload_settings=lambda: read_settings(config),
             announce=start.announce,
+            prepare=start.prepare,
             run_dir=run_dir,
             resolve=start.resolve,
         )

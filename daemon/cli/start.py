@@ -1,5 +1,5 @@
 """
-What is done once when the processes are up: the schema and the demo source, then the words on standard output.
+What is done once: the schema and the demo source before anybody uses the stores, and some words when all is ready.
 
 The stores are spoken to by a short-lived process, `python -m workers.prepare`, because the supervisor has no client
 for them and must not wait. PostgreSQL may be away: then it is tried again in the background until it is there.
@@ -28,44 +28,54 @@ PREPARE_MODULE = "workers.prepare"
 
 #: A migration may have to wait for another instance's; beyond this something hangs.
 PREPARE_TIMEOUT_S = 150.0
-#: How long the announcement waits for a first try; then the instance counts as started all the same.
-FIRST_TRY_S = 45.0
+#: How long the processes that use the stores wait for a first try; then they start all the same.
+FIRST_TRY_S = 20.0
 RETRY_FIRST_S = 1.0
 RETRY_MAX_S = 15.0
 REASON_CHARS_MAX = 2000
 
 
 class Start:
-    """The start of one instance. `announce` and `resolve` are handed to the supervisor."""
+    """The start of one instance; its methods are handed to the supervisor."""
 
     def __init__(self) -> None:
         #: What the daemon is to end with although its supervisor ended well; 0: nothing.
         self.exit_code = 0
-        self._task: asyncio.Task[None] | None = None
+        self._retrying: asyncio.Task[None] | None = None
 
     def resolve(self, settings: Settings) -> Settings:
         """Fill in the addresses of the embedded servers where the settings name none."""
         return with_embedded_addresses(settings)
 
-    async def announce(self, settings: Settings) -> None:
-        """Prepare the database, then print what an operator wants to know; an absent database is not waited for."""
-        self._task = asyncio.get_running_loop().create_task(self._prepare_and_tell(settings))
-        done, _ = await asyncio.wait({self._task}, timeout=FIRST_TRY_S)
-        for task in done:
-            task.result()
+    async def prepare(self, settings: Settings) -> None:
+        """
+        Prepare the database; one that is away is tried again in the background.
 
-    async def _prepare_and_tell(self, settings: Settings) -> None:
+        Raises SettingsError for a database that never can be used.
+        """
         try:
-            await prepare(self.resolve(settings))
-        except SettingsError as error:
-            log.error("the database can't be used: %s", error)  # noqa: TRY400  the error says it all
-            self._give_up(error)
-            return
+            async with asyncio.timeout(FIRST_TRY_S):
+                await prepare(self.resolve(settings))
+        except TimeoutError:
+            log.warning("the database is not prepared after %g s; trying again", FIRST_TRY_S)
+        except SettingsError:
+            raise
         except HeadgateError as error:
             log.warning("the database is not prepared yet, trying again: %s", error)
-            self._task = asyncio.get_running_loop().create_task(self._retry(settings))
+        else:
             return
-        tell(settings)
+        self._retrying = asyncio.get_running_loop().create_task(self._retry(settings))
+
+    async def announce(self, settings: Settings) -> None:
+        """Print where everything is: now, or when the database is prepared at last."""
+        if self._retrying is None or self._retrying.done():
+            tell(settings)
+        else:
+            self._retrying.add_done_callback(lambda task: None if task.cancelled() else self._told_late(settings))
+
+    def _told_late(self, settings: Settings) -> None:
+        if not self.exit_code:
+            tell(settings)
 
     async def _retry(self, settings: Settings) -> None:
         wait_s = RETRY_FIRST_S
@@ -76,19 +86,15 @@ class Start:
                 await prepare(self.resolve(settings))
             except SettingsError as error:
                 log.error("the database can't be used: %s", error)  # noqa: TRY400  the error says it all
-                self._give_up(error)
+                # The same settings would fail for ever: the daemon ends as on TERM, with this exit code.
+                self.exit_code = error.exit_code
+                os.kill(os.getpid(), signal.SIGTERM)
                 return
             except HeadgateError as error:
                 log.info("the database is not prepared yet: %s", error)
-                continue
-            log.info("the database is prepared")
-            tell(settings)
-            return
-
-    def _give_up(self, error: SettingsError) -> None:
-        """End the daemon as on TERM: the same settings would fail for ever."""
-        self.exit_code = error.exit_code
-        os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                log.info("the database is prepared")
+                return
 
 
 async def prepare(settings: Settings) -> None:

@@ -30,13 +30,15 @@ def run(
     *,
     run_dir: Path,
     resolve: Resolve = lambda settings: settings,
+    prepare: Callable[[Settings], Awaitable[None]] | None = None,
     roles: Sequence[Role] = ROLES,
 ) -> int:
     """
     Run Headgate until it is told to end; gives the exit code (0, or that of a HeadgateError).
 
     `reload_settings` is called at each reload and raises SettingsError for bad ones. `announce` is
-    awaited once when every slot is ready, with the settings as given. `resolve` gives the settings with
+    awaited once when every slot is ready, with the settings as given; `prepare` likewise, when the embedded
+    servers are up and before anybody uses the stores. `resolve` gives the settings with
     the embedded servers' addresses filled in; it is first called when those servers are ready.
     `run_dir` is the folder for sockets, this user's alone.
     """
@@ -45,7 +47,7 @@ def run(
     notifier = Notifier()
     try:
         return asyncio.run(
-            _run(settings, reload_settings, announce, run_dir, resolve, tuple(roles), notifier)
+            _run(settings, reload_settings, announce, prepare or _nothing, run_dir, resolve, tuple(roles), notifier)
         )
     except HeadgateError as error:
         log.error("%s", error)  # noqa: TRY400  an error raised on purpose says what is wrong by itself
@@ -59,6 +61,7 @@ async def _run(
     settings: Settings,
     reload_settings: Callable[[], Settings],
     announce: Callable[[Settings], Awaitable[None]],
+    prepare: Callable[[Settings], Awaitable[None]],
     run_dir: Path,
     resolve: Resolve,
     roles: tuple[Role, ...],
@@ -73,6 +76,7 @@ async def _run(
             run_dir=run_dir,
             reload_settings=reload_settings,
             announce=announce,
+            prepare=prepare,
             resolve=resolve,
             notifier=notifier,
         )
@@ -104,3 +108,7 @@ async def _run(
         code = await supervisor.run()
         log.info("ended, exit code %d", code)
         return code
+
+
+async def _nothing(_: Settings) -> None:
+    """What `prepare` does where there are no stores."""

@@ -36,7 +36,7 @@ from daemon.observe import logs
 from daemon.observe.catalog import SupervisorMetrics
 from daemon.observe.metrics import Instruments
 from daemon.observe.process import ProcessMetrics
-from daemon.roles import Role
+from daemon.roles import EMBEDDED, Role
 from daemon.supervisor.crew import Crew
 from daemon.supervisor.inbox import Asked, Gone, Inbox, InboxEvent, Signalled, Spoke
 from daemon.supervisor.plan import Plan, Resolve, check_limits
@@ -57,6 +57,7 @@ TURN_S = 1.0
 AWAY_S = 3.0
 STATUS_S = 5.0
 SCRAPE_TIMEOUT_S = 0.5
+PREPARE_TIMEOUT_S = 60.0
 ANNOUNCE_TIMEOUT_S = 60.0
 
 
@@ -72,8 +73,10 @@ class Supervisor:
     """
     All processes of one instance. Make it inside the event loop; `run` once.
 
-    `reload_settings` reads the settings anew (SettingsError: they are bad); `announce` is awaited once
-    when all is ready, before /readyz says so; `resolve` fills in the embedded servers' addresses.
+    `reload_settings` reads the settings anew (SettingsError: they are bad); `prepare` is awaited once between
+    the embedded servers and those who use the stores (SettingsError ends the daemon, any other failure does
+    not); `announce` is awaited once when all is ready, before /readyz says so; `resolve` fills in the embedded
+    servers' addresses.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Supervisor:
         run_dir: Path,
         reload_settings: Callable[[], Settings],
         announce: Callable[[Settings], Awaitable[None]],
+        prepare: Callable[[Settings], Awaitable[None]],
         resolve: Resolve,
         notifier: Notifier,
     ) -> None:
@@ -91,6 +95,9 @@ class Supervisor:
         self._clock = self._loop.time
         self._roles = tuple(roles)
         self._announce = announce
+        self._prepare = prepare
+        self._preparing: asyncio.Task[None] | None = None
+        self._prepared = False
         self._notifier = notifier
         self._inbox = Inbox()
         self._phase = Phase.STARTING
@@ -145,8 +152,9 @@ class Supervisor:
                 self._loop.remove_signal_handler(number)
                 # The copy of a TERM that `make` passes on must not turn a clean end into a killed one.
                 signal.signal(number, signal.SIG_IGN)
-            if self._announcing is not None:
-                self._announcing.cancel()
+            for task in (self._preparing, self._announcing):
+                if task is not None:
+                    task.cancel()
             self._reloads.end()
         return self._exit_code
 
@@ -256,6 +264,10 @@ class Supervisor:
     def _start_up(self, now: float) -> None:
         """Start the roles one after the other: each when all slots of the one before are up."""
         for role in self._roles:
+            if role.name != EMBEDDED.name and not self._prepared:
+                if self._preparing is None:
+                    self._preparing = self._loop.create_task(self._prepare_once())
+                return
             keepers = self.crew.of(role)
             for keeper in keepers:
                 if keeper.state is State.EMPTY:
@@ -266,6 +278,22 @@ class Supervisor:
         self._phase = Phase.RUNNING
         log.info("all slots are ready")
         self._announcing = self._loop.create_task(self._announce_once())
+
+    async def _prepare_once(self) -> None:
+        """What the stores need before anybody uses them; a store that is away is no reason not to start."""
+        try:
+            async with asyncio.timeout(PREPARE_TIMEOUT_S):
+                await self._prepare(self.crew.plan.settings)
+        except SettingsError as error:
+            refused = str(error)
+            await self._inbox.ask(lambda _: self._end(SettingsError.exit_code, refused))
+            return
+        except Exception:
+            log.exception("the stores could not be prepared")
+        await self._inbox.ask(self._go_on)
+
+    def _go_on(self, _: float) -> None:
+        self._prepared = True
 
     async def _announce_once(self) -> None:
         try:
