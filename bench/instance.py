@@ -107,6 +107,8 @@ class Headgate:
         self._env = {
             **os.environ,
             **overrides,
+            # as JSON, so that errors() can read it
+            "HEADGATE_OBSERVE__LOG_FORMAT": "json",
             "HEADGATE_INGEST_PORT": str(ingest),
             "HEADGATE_DASHBOARD_PORT": str(dashboard),
             "HEADGATE_ADMIN_PORT": str(admin),
@@ -169,6 +171,18 @@ class Headgate:
             )
         made = json.loads(done.stdout)
         return Source(made["id"], made["pipeline_key"], origin)
+
+    def errors(self) -> list[str]:
+        """What it has logged at level error or above, one line each."""
+        found: list[str] = []
+        for line in self._child.log.read_text("utf-8", "replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and entry.get("level") in ("error", "critical"):
+                found.append(f"{entry.get('role')} {entry.get('slot')}: {entry.get('message')}")
+        return found
 
     def slots(self) -> dict[str, Any]:
         """/slots."""

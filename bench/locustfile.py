@@ -155,10 +155,10 @@ class Browser(FastHttpUser):
         fault = ""
         if answer.content not in (b'{"success":true}', b'{"success": true}'):
             fault = "a 200 with another body"
-        elif "x-headgate-durability" not in answer.headers:
-            fault = "a 200 that does not say where the event is durable"
         elif repeated and "x-headgate-duplicate" not in answer.headers:
             fault = "a repeated messageId that was not told as a duplicate"
+        elif not repeated and "x-headgate-durability" not in answer.headers:
+            fault = "a 200 that does not say where the event is durable"
         fault = self.keep_cookies(answer) or fault
         if fault:
             TALLY.fault(fault)

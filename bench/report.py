@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.children import ROOT
@@ -151,11 +153,11 @@ def show(console: Console, result: Result) -> None:
     console.print(f"durable records: {durable}")
     console.print(f"received − Σ outcomes at rest: {events.in_work}")
     for line in result.wrong:
-        console.print(f"[red]wrong:[/] {line}")
+        console.print(f"[red]wrong:[/] {escape(line)}")
 
 
 def _show_requests(console: Console, load: Load) -> None:
-    table = Table(title="requests", title_justify="left")
+    table = Table(title="requests", title_justify="left", box=box.SIMPLE)
     table.add_column("endpoint")
     for name in ("requests", "per s", "2xx", "other answers", "p50 ms", "p95 ms", "p99 ms", "max ms"):
         table.add_column(name, justify="right")
@@ -176,7 +178,7 @@ def _show_requests(console: Console, load: Load) -> None:
 
 def _show_processes(console: Console, result: Result) -> None:
     used = result.used
-    table = Table(title="processes", title_justify="left")
+    table = Table(title="processes", title_justify="left", box=box.SIMPLE)
     table.add_column("role")
     for name in ("processes", "CPU s", "CPU s per 1,000 events", "peak MiB", "peak queue", "replaced"):
         table.add_column(name, justify="right")
@@ -214,7 +216,7 @@ def ratios(rounds: list[Round], who: str, unit: str) -> tuple[float, float, floa
 
 def show_rounds(console: Console, rounds: list[Round], unit: str) -> None:
     """A comparison, for people."""
-    table = Table(title=f"CPU per request, in units of the {unit}", title_justify="left")
+    table = Table(title=f"CPU per request, in units of the {unit}", title_justify="left", box=box.SIMPLE)
     table.add_column("server")
     for name in ("requests", "per s", "failed", "p50 ms", "p99 ms", "CPU s per 1,000 requests"):
         table.add_column(name, justify="right")

@@ -27,6 +27,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 
 from bench.children import BenchError, Child
 from bench.generators import Generator, Locust, Wrk
@@ -43,6 +44,12 @@ SOURCES_MAX = 200
 RATE = 1_000_000
 
 UNIT = "bare server"
+
+#: Error lines of Headgate's log that are printed; all are in the JSON.
+ERRORS_SHOWN = 5
+
+#: Width of the tables in files and pipes.
+FILE_COLUMNS = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +170,10 @@ def measure(todo: Plan, folder: Path, console: Console) -> tuple[dict[str, Any],
             result = _load(todo, folder, headgate, sources, 0)
             show(console, result)
             figures, wrong = as_json(result), result.wrong
-        return {**about, **figures}, wrong
+        errors = headgate.errors()
+        for line in errors[:ERRORS_SHOWN]:
+            console.print(f"[red]in its log:[/] {escape(line)}")
+        return {**about, **figures, "log_errors": errors}, wrong + errors
 
 
 def _load(todo: Plan, folder: Path, headgate: Headgate, sources: list[Source], number: int) -> Result:
@@ -206,7 +216,7 @@ def _compare(
             ]
     show_rounds(console, rounds, UNIT)
     for line in wrong:
-        console.print(f"[red]wrong:[/] {line}")
+        console.print(f"[red]wrong:[/] {escape(line)}")
     figures = {
         "rounds": [round_json(one) for one in rounds],
         "ratio": {
@@ -243,6 +253,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command. 0: measured, and nothing is wrong; 1: something is; 2: bad arguments; 130: interrupted."""
     given = arguments(sys.argv[1:] if argv is None else argv)
     console = Console(stderr=given.json == "-", soft_wrap=True)
+    if not console.is_terminal:
+        console.width = FILE_COLUMNS
     signal.signal(signal.SIGTERM, _interrupted)
     started = time.monotonic()
     try:
@@ -250,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="hg-bench-", ignore_cleanup_errors=True) as folder:
             figures, wrong = measure(plan(given), Path(folder), console)
     except BenchError as error:
-        console.print(f"[red]bench:[/] {error}", markup=True, highlight=False)
+        console.print(f"[red]bench:[/] {escape(str(error))}", highlight=False)
         return 1
     except KeyboardInterrupt:
         console.print("bench: interrupted; everything it started has ended")
