@@ -103,7 +103,7 @@ class SourceCatalog:
             await connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", row[0])
             created = await connection.fetchrow(
                 "INSERT INTO sources (id, tenant, name, origins, rate, burst, cookie_domain) "
-                f"VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING {_COLUMNS}",  # noqa: S608 constant columns
+                "VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *",
                 source_id,
                 *row,
             )

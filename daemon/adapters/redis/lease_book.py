@@ -29,8 +29,8 @@ GENERATION_S = 10.0
 _PACE_WEIGHT = 0.6
 _SLICE_FACTOR = 1.5
 
-#: name, rate, burst, keep, back, need, slice, owed: a row of lease.lua
-Row = tuple[str, float, int, int, int, int, int, int]
+#: name, rate, burst, keep, back, need, slice, owed, idle (µs): a row of lease.lua
+Row = tuple[str, float, int, int, int, int, int, int, int]
 
 
 class Waiter(Protocol):
@@ -50,7 +50,7 @@ class Slot:
 
     __slots__ = (
         "burst", "deadline", "held", "listed", "local_at", "local_tokens", "name", "owed", "pace", "paced_at",
-        "rate", "refused_until", "used", "waiting",
+        "rate", "refused_until", "used", "used_at", "waiting",
     )  # fmt: skip
 
     def __init__(self, name: str, rate: float, burst: int, now: float) -> None:
@@ -60,8 +60,9 @@ class Slot:
         #: tokens to use without asking, until `deadline`
         self.held = 0
         self.deadline = 0.0
-        #: tokens used since the last report
+        #: tokens used in this interval of the pace, and when the last one was
         self.used = 0
+        self.used_at = now
         #: whether the next call has a row for it; always so while `held` or `used` is not 0
         self.listed = False
         #: nothing is to be had before this
@@ -101,6 +102,7 @@ class LeaseBook:
             if now < slot.deadline:
                 slot.held -= 1
                 slot.used += 1
+                slot.used_at = now
                 return 0.0
             slot.held = 0
         if now < slot.refused_until:
@@ -191,7 +193,8 @@ class LeaseBook:
         keep = min(slot.held, target)
         back, slot.held = slot.held - keep, keep
         owed, slot.owed = slot.owed, 0
-        return (slot.name, slot.rate, slot.burst, keep, back, need, target - keep, owed)
+        idle_us = int((now - slot.used_at) * 1e6)  # rounded down: rather too little refill than too much
+        return (slot.name, slot.rate, slot.burst, keep, back, need, target - keep, owed, idle_us)
 
     def granted(self, rows: Sequence[Row], reply: Sequence[int], asked_at: float, now: float) -> None:
         """The reply to `rows`, which were made at `asked_at`."""
@@ -224,6 +227,7 @@ class LeaseBook:
             if slot.held:
                 slot.held -= 1
                 slot.used += 1
+                slot.used_at = now
                 waiter.set_result(0.0)
             elif dry or index < asked:
                 waiter.set_result(max(slot.refused_until - now, 1e-6))

@@ -87,12 +87,13 @@ class LeasedRateLimiter:
             slot is not None
             and slot.held
             and self._wire.up
-            and self._clock() < slot.deadline
+            and (now := self._clock()) < slot.deadline
             and slot.rate == rate_per_s
             and slot.burst == burst
         ):
             slot.held -= 1
             slot.used += 1
+            slot.used_at = now
             return 0.0
         if self._stopping or self._goes_local():
             return self._take_local(name, rate_per_s, burst)

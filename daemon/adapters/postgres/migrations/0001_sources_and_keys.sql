@@ -46,8 +46,8 @@ CREATE INDEX keys_prefix ON keys (prefix text_pattern_ops);
 -- The number of the last change. Its row lock is held until the changing transaction ends, so that
 -- numbers become visible in their order and without gaps: who has read n has missed nothing below n.
 CREATE TABLE catalog_state (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
-    seq  bigint NOT NULL
+    one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    seq     bigint NOT NULL
 );
 INSERT INTO catalog_state (seq) VALUES (0);
 

@@ -2,9 +2,10 @@
 --
 -- ARGV[1]: msgpack of
 --   { frontend, now in µs (0: this server's clock), prefix, life of a lease in µs, rows
---     { {name, tokens per s, burst, keep, back, need, slice, owed}, … } }
+--     { {name, tokens per s, burst, keep, back, need, slice, owed, idle}, … } }
 --   keep: tokens it still holds unused and keeps; back: tokens it gives back; need: requests that wait;
---   slice: tokens it would like beyond that; owed: what it granted by itself while Redis was away.
+--   slice: tokens it would like beyond that; owed: what it granted by itself while Redis was away;
+--   idle: µs since it last used a token, so that the bucket has filled since then and not since now.
 -- Reply: msgpack of { granted, wait in µs, … } two per row; wait is 0 while a token is left.
 --
 -- A bucket is msgpack of { tokens, µs of the last refill, frontend, held, expiry in µs, frontend, … }.
@@ -22,7 +23,7 @@ local floor, min, max = math.floor, math.min, math.max
 local reply = {}
 
 for i = 1, #rows do
-  local name, rate, burst, keep, back, need, slice, owed = unpack(rows[i], 1, 8)
+  local name, rate, burst, keep, back, need, slice, owed, idle = unpack(rows[i], 1, 9)
   local key = prefix .. name
   local per_us = rate / 1000000
   local tokens, last, mine = burst, now, 0
@@ -47,9 +48,16 @@ for i = 1, #rows do
         others[n + 1], others[n + 2], others[n + 3] = bucket[j], count, expiry
       end
     end
-    -- Refill under the cap of what was held until now, before the report below lowers it.
-    tokens = min(burst - held, tokens + (gone_until - last) * per_us)
-    tokens = min(burst - held + gone, tokens + (now - gone_until) * per_us)
+    -- Refill under the cap of what was held at the time. It rose when leases expired, and when this
+    -- frontend used its last token: known from the report, but true since `idle` ago.
+    local used = max(0, mine - keep - back)
+    local first, rise, second, second_rise = gone_until, gone, max(last, now - idle), used
+    if second < first then
+      first, rise, second, second_rise = second, second_rise, first, rise
+    end
+    tokens = min(burst - held, tokens + (first - last) * per_us)
+    tokens = min(burst - held + rise, tokens + (second - first) * per_us)
+    tokens = min(burst - held + rise + second_rise, tokens + (now - second) * per_us)
   end
 
   if keep > mine then
