@@ -77,6 +77,8 @@ class LogFile:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            # Some builds overwrite what is deleted: every drained row would go through the WAL once more.
+            connection.execute("PRAGMA secure_delete = OFF")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_MAX}")
             (layout,) = connection.execute("PRAGMA user_version").fetchone()
@@ -132,8 +134,13 @@ class LogFile:
 
     def remove(self, ids: Sequence[int]) -> None:
         """Kafka has these rows: they go, and their pages back to the disk."""
+        tight = self._free_bytes() < self._headroom_bytes
+        if tight:
+            self._empty_wal()
         self._change("DELETE FROM batch WHERE id = ?", [(one,) for one in ids])
         self._shrink()
+        if tight:
+            self._empty_wal()
 
     def refuse(self, ids: Sequence[int]) -> None:
         """Kafka will never take these rows: they stay, out of the drain's way."""
@@ -172,10 +179,15 @@ class LogFile:
     def check_room(self, incoming: int = 0) -> None:
         """Raise Full when `incoming` bytes more don't fit; sqlite3.Error or OSError when the disk fails."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        disk = os.statvfs(self.path.parent)
-        free = disk.f_bavail * disk.f_frsize
         # Twice: what is written stands in the WAL and in the file until the WAL starts over.
-        if free - 2 * incoming < self._headroom_bytes:
+        needed = self._headroom_bytes + 2 * incoming
+        free = self._free_bytes()
+        if free < needed and self._idle_bytes() > 0:
+            # The WAL and free pages are room that we hold without need.
+            self._shrink()
+            self._empty_wal()
+            free = self._free_bytes()
+        if free < needed:
             raise Full(f"the disk of {self.path.parent} has {free} bytes left: below log.headroom_bytes")
         used = self.used_bytes()
         if used + incoming > self._bytes_max:
@@ -185,6 +197,21 @@ class LogFile:
         """A commit that changes nothing; raises as `write` does."""
         self.check_room()
         self._change(f"PRAGMA user_version = {LAYOUT}", None)
+
+    def _free_bytes(self) -> int:
+        disk = os.statvfs(self.path.parent)
+        return disk.f_bavail * disk.f_frsize
+
+    def _idle_bytes(self) -> int:
+        """Bytes of the WAL; 0 when it was just emptied."""
+        try:
+            return self.path.with_name(self.path.name + "-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _empty_wal(self) -> None:
+        """On a full disk even a deletion needs room for its WAL: the headroom covers one emptying of it."""
+        self._db().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _db(self) -> sqlite3.Connection:
         self.open()
@@ -210,7 +237,8 @@ class LogFile:
         db = self._db()
         (free,) = db.execute("PRAGMA freelist_count").fetchone()
         if free > 256:
-            db.execute("PRAGMA incremental_vacuum(4096)").fetchall()
+            # A script, because it goes on until the statement is done; execute() would free a single page.
+            db.executescript("PRAGMA incremental_vacuum(4096);")
 
     def _abandon(self) -> None:
         connection, self._connection = self._connection, None

@@ -85,6 +85,7 @@ class LocalLog:
         self._lock_fd = -1
         #: whether the latest append failed
         self._failed = False
+        self._stopped = False
         #: Records that Kafka has not got yet, as far as this process knows (see `count`).
         self.spooled_records = 0
         #: Bytes of the file that hold something, when it was looked at last.
@@ -97,11 +98,14 @@ class LocalLog:
         await self.count()
 
     async def stop(self) -> None:
+        if self._stopped:
+            return
         if self._tidier is not None:
             self._tidier.cancel()
             await asyncio.gather(self._tidier, return_exceptions=True)
         if self._committer is not None:
             await self._committer
+        self._stopped = True
         self.unlock_drain()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
@@ -237,6 +241,8 @@ class LocalLog:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """`work` in the file's thread; what SQLite and the disk raise becomes LogUnavailable."""
+        if self._stopped:
+            raise LogUnavailable(f"the local log {self.path} is closed")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except Full as error:
