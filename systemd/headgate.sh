@@ -1,17 +1,18 @@
 #!/bin/sh
 # The command `headgate` of an installation: /opt/headgate/bin/headgate.
 #
-# Unless the caller names other settings (--config, HEADGATE_CONFIG) or another data folder (HEADGATE_DATA_DIR alone),
+# Unless the caller names other settings (--config, HEADGATE_CONFIG) or just another data folder (HEADGATE_DATA_DIR),
 # it acts for the installed service: the same settings, data folder and credentials. Called by root, it becomes the
 # owner of the data folder, so that nothing in there comes to belong to root.
 set -eu
 
 root=/opt/headgate
 etc=/etc/headgate
+data=/var/lib/headgate
 program=$root/current/bin/headgate
 
 settings=${HEADGATE_CONFIG:-}
-[ -n "$settings" ] || settings=${HEADGATE_DATA_DIR:+other}
+[ -n "$settings" ] || [ "${HEADGATE_DATA_DIR:-$data}" = "$data" ] || settings=other
 for argument; do
     case $argument in
     --) break ;;
@@ -35,7 +36,7 @@ read_environment() {
 if [ "${settings:-$etc/headgate.toml}" = "$etc/headgate.toml" ]; then
     read_environment "$etc/environment"
     export HEADGATE_CONFIG="${HEADGATE_CONFIG:-$etc/headgate.toml}"
-    export HEADGATE_DATA_DIR="${HEADGATE_DATA_DIR:-/var/lib/headgate}"
+    export HEADGATE_DATA_DIR="${HEADGATE_DATA_DIR:-$data}"
     if [ -z "${CREDENTIALS_DIRECTORY:-}" ] && [ -x "$etc/credentials" ]; then
         export CREDENTIALS_DIRECTORY="$etc/credentials"
     fi

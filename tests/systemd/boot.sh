@@ -3,8 +3,8 @@
 # Run by machine.py:  boot.sh boot|chroot FOLDER LOWER CLONE [COMMAND…]
 #
 # FOLDER is an empty folder on a tmpfs; LOWER the overlay's lower folders (ending with /, so that the machine has
-# the programs of this one and changes none of its files); CLONE is bound to a path with a space in it, below a
-# folder that only root can enter, as a person's home is.
+# the programs of this one and changes none of its files); CLONE is bound, read-only, to a path with a space in it,
+# below a folder that only root can enter, as a person's home is.
 set -eu
 mode=$1 folder=$2 lower=$3 clone=$4
 shift 4
@@ -44,6 +44,7 @@ ln -s fd/2 dev/stderr
 mkdir -p "srv/only root/head gate"
 chmod 0700 "srv/only root"
 mount --bind "$clone" "srv/only root/head gate"
+mount -o remount,bind,ro "srv/only root/head gate"
 
 if [ "$mode" = chroot ]; then
     exec chroot . "$@"

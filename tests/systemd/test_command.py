@@ -46,8 +46,16 @@ def test_the_services_own_user_needs_no_variables_either(shown: Machine) -> None
     assert call(shown, "tail", user="headgate") >= INSTALLED
 
 
-def test_the_same_variables_given_mean_the_same(shown: Machine) -> None:
-    said = call(shown, HEADGATE_CONFIG="/etc/headgate/headgate.toml", HEADGATE_DATA_DIR="/var/lib/headgate")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"HEADGATE_CONFIG": "/etc/headgate/headgate.toml", "HEADGATE_DATA_DIR": "/var/lib/headgate"},
+        {"HEADGATE_CONFIG": "/etc/headgate/headgate.toml"},
+        {"HEADGATE_DATA_DIR": "/var/lib/headgate"},
+    ],
+)
+def test_the_same_variables_given_mean_the_same(shown: Machine, given: dict[str, str]) -> None:
+    said = call(shown, **given)
     assert said >= {"user=headgate umask=0077", *INSTALLED}
 
 
