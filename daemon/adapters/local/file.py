@@ -194,8 +194,7 @@ class LogFile:
             raise Full(f"{self.path} holds {used} bytes: log.bytes_max is reached")
 
     def try_write(self) -> None:
-        """A commit that changes nothing; raises as `write` does."""
-        self.check_room()
+        """A commit that changes nothing; raises sqlite3.Error or OSError when the disk fails."""
         self._change(f"PRAGMA user_version = {LAYOUT}", None)
 
     def _free_bytes(self) -> int:

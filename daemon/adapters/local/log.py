@@ -43,6 +43,9 @@ COMMIT_BYTES = 16 * 1024 * 1024
 TIDY_S = 30.0
 EXPIRE_ROWS = 200
 
+#: Less room than this and the log is called full, though a small append might still fit.
+ROOM_BYTES = 128 * 1024
+
 _NAME = re.compile(r"^publisher-(\d+)\.db$")
 
 
@@ -124,7 +127,9 @@ class LocalLog:
     async def trouble(self) -> str:
         """Why nothing can be written now, or "". After a failed append it takes a trial write to clear it."""
         try:
-            await self._in_thread(self._file.try_write if self._failed else self._file.check_room)
+            await self._in_thread(partial(self._file.check_room, ROOM_BYTES))
+            if self._failed:
+                await self._in_thread(self._file.try_write)
         except LogUnavailable as error:
             return str(error)
         self._failed = False
