@@ -18,8 +18,9 @@ drains and exits.
 
 Every second the loop sends a Beat with the metrics beside it, so a process that is killed takes at
 most a second of its counts with it. Because the beat comes from the loop that does the work, a loop
-that hangs is seen. Each beat also winds up a kernel timer (ALRM, default action: the end). Should loop
-and interpreter hang with no supervisor left to notice, the timer ends the process.
+that hangs is seen, and the supervisor ends it. With no supervisor left there are two more nets: a
+thread that waits for nothing but the end of the channel, and below it, in case the whole interpreter
+hangs, a kernel timer (ALRM) that each beat winds up.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ import contextlib
 import faulthandler
 import logging
 import os
+import select
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import FrameType
@@ -71,6 +75,9 @@ log = logging.getLogger(__name__)
 BEAT_S = 1.0
 #: The supervisor sends Setup at once; a child that hears nothing for so long was started by nobody.
 SETUP_TIMEOUT_S = 30.0
+#: The kernel's timer is the last net: it is this many times as patient as the supervisor, so that it never
+#: ends a process that was merely paused for a while with everything else.
+TIMER_PATIENCE = 3
 #: What a cancelled `main` gets to close its files and end its own servers.
 STOP_GRACE_S = 1.5
 #: Interpreter shutdown: threads of libraries have been told to end, and are waited for no longer than this.
@@ -175,11 +182,11 @@ class _Harness:
         self._channel: Channel[ToChild] | None = None
         self._context: ChildContext | None = None
         self._process: list[Collector] = []
-        self._alarm_s = SETUP_TIMEOUT_S
         self._orphaned = False
 
     async def run(self, control: socket.socket) -> int:
         """Everything from Setup to Drained; gives the exit code."""
+        control_fd = control.fileno()
         self._channel = await open_child_end(control, self._on_message, self._on_closed)
         setup = await self._setup
         if setup is None:
@@ -195,8 +202,14 @@ class _Harness:
         if setup.listen_fd >= 0:
             os.set_inheritable(setup.listen_fd, False)  # noqa: FBT003  positional only
         watch = settings.supervisor
-        self._alarm_s = watch.start_timeout_s + watch.abort_grace_s + settings.server.drain_limit_s
-        _arm(self._alarm_s)
+        patience_s = TIMER_PATIENCE * (watch.beat_timeout_s + watch.abort_grace_s)
+        _arm(max(watch.start_timeout_s, patience_s) + settings.server.drain_limit_s)
+        threading.Thread(
+            target=_end_after_the_supervisor,
+            args=(os.dup(control_fd), settings.server.drain_limit_s + STOP_GRACE_S),
+            name="orphan",
+            daemon=True,
+        ).start()
         interpreter = CollectorRegistry()
         GCCollector(interpreter)
         PlatformCollector(interpreter)
@@ -205,7 +218,7 @@ class _Harness:
         self._context = context = ChildContext(setup, settings, self._say)
         if self._orphaned:
             return 0
-        beats = asyncio.create_task(self._beat(context, watch.beat_timeout_s + watch.abort_grace_s))
+        beats = asyncio.create_task(self._beat(context, patience_s + settings.server.drain_limit_s))
         code = await self._work(context)
         beats.cancel()
         self._say(Metrics(0, self._families(context, everything=True)))
@@ -243,14 +256,13 @@ class _Harness:
         self._say(Failed(reason, HeadgateError.exit_code))
         return HeadgateError.exit_code
 
-    async def _beat(self, context: ChildContext, alarm_s: float) -> None:
+    async def _beat(self, context: ChildContext, timer_s: float) -> None:
         """Each second: a sign of life, the counts beside it, and the timer that ends a hung process."""
         while True:
             await asyncio.sleep(BEAT_S)
-            if context.is_ready:
-                self._alarm_s = alarm_s + context.settings.server.drain_limit_s
-            if not self._orphaned:
-                _arm(self._alarm_s)
+            # Until then the start's own, longer time holds: it may block the loop for good reasons.
+            if context.is_ready and not self._orphaned:
+                _arm(timer_s)
             self._report(context)
 
     def _report(self, context: ChildContext) -> None:
@@ -325,6 +337,22 @@ class _Harness:
 def _arm(seconds: float) -> None:
     """ALRM ends this process in `seconds`, with its stacks written to standard error, unless armed anew."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _end_after_the_supervisor(control_fd: int, limit_s: float) -> None:
+    """
+    In a thread: end this process `limit_s` seconds after the supervisor is gone, if it is still there then.
+
+    The loop drains by itself when it sees the end of the channel; this is for a loop that hangs.
+    """
+    poll = select.poll()
+    # No event is asked for: what is left is the hang-up of the other end.
+    poll.register(control_fd, 0)
+    poll.poll()
+    time.sleep(limit_s)
+    sys.stderr.write("the supervisor is gone and this process hangs: ending it\n")
+    faulthandler.dump_traceback(all_threads=True)
+    os._exit(HeadgateError.exit_code)
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

@@ -25,6 +25,7 @@ HEAD_BYTES_MAX = 8 * 1024
 HEAD_TIMEOUT_S = 5.0
 #: Also the time that a reader gets for a reply; /metrics is the long one, some 100 KiB.
 REPLY_TIMEOUT_S = 10.0
+LINGER_S = 1.0
 CONNECTIONS_MAX = 64
 
 _REASONS = {
@@ -107,8 +108,7 @@ class Admin:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
                 writer.write(_encode(reply, head_only=method == "HEAD", packed=packed))
                 await writer.drain()
-                writer.close()
-                await writer.wait_closed()
+            await _linger(reader, writer)
         except (OSError, EOFError, TimeoutError):
             writer.transport.abort()
         except Exception:
@@ -143,6 +143,18 @@ class Admin:
 
     async def _metrics(self) -> Reply:
         return Reply(200, await self._told.metrics(), CONTENT_TYPE)
+
+
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read a little of what is still coming: closing with unread bytes would reset the connection, reply and all."""
+    try:
+        async with asyncio.timeout(LINGER_S):
+            writer.write_eof()
+            for _ in range(16):
+                if not await reader.read(HEAD_BYTES_MAX):
+                    return
+    except TimeoutError:
+        return
 
 
 def _problem(status: int, text: str) -> Reply:

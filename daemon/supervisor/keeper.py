@@ -135,8 +135,10 @@ class Keeper:
     # --- what the processes do
 
     def on_ready(self, child: Child, message: Ready, now: float) -> None:
-        """`child` does its work from now on."""
+        """`child` does its work from now on (unless it was told to end while it said so)."""
         child.is_ready = True
+        if self.state not in {State.STARTING, State.READY}:
+            return
         log.info(
             "%s is ready (pid %d, %.2f s)%s",
             self.name,
@@ -144,7 +146,7 @@ class Keeper:
             now - child.started_at,
             f": {message.note}" if message.note else "",
         )
-        if child is self.next:
+        if child is self.next and self.state is State.READY:
             old, self.child, self.next = self.child, child, None
             self.plan = child.plan
             self._to(Event.REPLACED)

@@ -105,12 +105,10 @@ class Listeners:
 
     def _leave(self, slot: int) -> None:
         self._held.discard(slot)
-        try:
+        # Never twice: of a socket that does not listen any more, shutdown() is not only refused, it also leaves
+        # a mark which every connection accepted after the next listen() inherits: they end as they begin.
+        if self.listening(slot):
             self._sockets[slot].shutdown(socket.SHUT_RDWR)
-        except OSError as error:
-            # It had left before: what `shutdown` says of a socket that does not listen.
-            if error.errno != errno.ENOTCONN:
-                raise
 
 
 class Queues:
