@@ -28,6 +28,9 @@ from daemon.events.payload import (
 #: Last part of the browser endpoint's path → the type that its body must have.
 BROWSER_TYPES = {"t": "track", "p": "page", "i": "identify", "g": "group"}
 
+#: Types whose userId is linked to the visitor.
+LINKING = frozenset({"identify", "alias"})
+
 #: How a refused request is answered: outcome → HTTP status and error code (contracts 0.2.14).
 ERRORS: dict[Outcome, tuple[int, str]] = {
     Outcome.INVALID_PAYLOAD: (400, "INVALID_PAYLOAD"),
@@ -136,16 +139,20 @@ def _url_of(raw: Raw) -> str | None:
 
 
 class Received(Struct, gc=False):
-    """What the gateway adds to an event: where and when it came in, and who sent it."""
+    """
+    What the gateway adds to an event: where and when it came in, and who sent it.
+
+    `ip` is None for events that a server speaks for: its context is believed as it is.
+    """
 
     id: str
     tenant: str
     source: str
     channel: Channel
     received_at: str
-    anonymous_id: str
+    anonymous_id: str | None
     user_id: str | None
-    ip: str
+    ip: str | None
     user_agent: str | None
     clicks: dict[str, str]
     vendors: dict[str, str]
@@ -154,18 +161,17 @@ class Received(Struct, gc=False):
 def to_envelope(event: Event, received: Received) -> Envelope:
     """The canonical envelope of a checked event (contracts A.7)."""
     context: dict[str, Any] = dict(event.context) if event.context else {}
-    # The gateway saw the address itself: what a page says of it is not believed.
-    context["ip"] = received.ip
-    if received.user_agent and "userAgent" not in context:
-        context["userAgent"] = received.user_agent
+    if received.ip is not None:
+        # The gateway saw the caller itself: what a page says of these is not believed.
+        context["ip"] = received.ip
+        context.pop("clickIds", None)
+        context.pop("vendorIds", None)
+        if received.user_agent and "userAgent" not in context:
+            context["userAgent"] = received.user_agent
     if received.clicks:
         context["clickIds"] = received.clicks
-    else:
-        context.pop("clickIds", None)
     if received.vendors:
         context["vendorIds"] = received.vendors
-    else:
-        context.pop("vendorIds", None)
     return Envelope(
         id=received.id,
         contract="datafly",
@@ -176,11 +182,11 @@ def to_envelope(event: Event, received: Received) -> Envelope:
         event=event.event or UNSET,
         name=event.name or UNSET,
         userId=event.userId or received.user_id or UNSET,
-        anonymousId=received.anonymous_id,
+        anonymousId=received.anonymous_id or UNSET,
         groupId=event.groupId or UNSET,
         properties=event.properties if event.properties is not _NOTHING else UNSET,
         traits=event.traits if event.traits is not _NOTHING else UNSET,
-        context=context,
+        context=context or UNSET,
         timestamp=event.timestamp or received.received_at,
         receivedAt=received.received_at,
         sentAt=event.sentAt or UNSET,

@@ -1,8 +1,7 @@
 """
 The books of the door: every event that came in, and its one end.
 
-`received` and `ended` are called by the route around its steps, so that an event can't end twice or
-not at all: received = Σ outcomes + in work, at all times.
+Called by the frame around every endpoint (`endpoint.py`), so that an event can't end twice or not at all: received = Σ outcomes + in work, at all times.
 """
 
 from __future__ import annotations
@@ -22,21 +21,34 @@ class Accounts:
     def __init__(self, metrics: IngestMetrics) -> None:
         self.metrics = metrics
         self.in_work = 0
+        self.requests = 0
         self._received = metrics.received.at()
         self._ended = {outcome: metrics.outcomes.at(outcome.value) for outcome in Outcome}
         self._logged_s: dict[Outcome, float] = {}
         self._silent: dict[Outcome, int] = {}
-        metrics.in_work.read = lambda: self.in_work
+        metrics.in_work.read = lambda: self.requests
 
-    def received(self) -> None:
-        """An event came in."""
+    def began(self) -> None:
+        """A request came in, with one event until its items are known."""
         self._received.n += 1
         self.in_work += 1
+        self.requests += 1
 
-    def ended(self, outcome: Outcome) -> None:
-        """It ended."""
-        self._ended[outcome].n += 1
-        self.in_work -= 1
+    def more(self, events: int) -> None:
+        """The request holds `events` more than were counted."""
+        self._received.n += events
+        self.in_work += events
+
+    def ended(self, outcome: Outcome, events: int = 1) -> None:
+        """`events` events ended."""
+        self._ended[outcome].n += events
+        self.in_work -= events
+
+    def finished(self, outcome: Outcome, left: int) -> None:
+        """The request is done; what is left of its events ended with `outcome`."""
+        self.requests -= 1
+        if left:
+            self.ended(outcome, left)
 
     def other(self, kind: str) -> None:
         """A request without an event: preflight, health, not_found, method_not_allowed."""

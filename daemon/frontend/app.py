@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from daemon.events import datafly
-from daemon.frontend.browser import BrowserEndpoint
+from daemon.frontend.datafly.browser import BrowserEndpoint
+from daemon.frontend.datafly.recognise import Recogniser
 from daemon.frontend.kit import Kit
 from daemon.frontend.reply import CLOSE, JSON
 from daemon.frontend.rsgi import Scope, Transport
@@ -27,8 +28,9 @@ class App:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
+        recogniser = Recogniser(kit)
         self._endpoints: dict[str, Endpoint] = {
-            **{f"/v1/{letter}": BrowserEndpoint(kit, letter) for letter in datafly.BROWSER_TYPES},
+            **{f"/v1/{letter}": BrowserEndpoint(kit, letter, recogniser) for letter in datafly.BROWSER_TYPES},
             "/health": self._health,
         }
 

@@ -13,7 +13,7 @@ from daemon.observe.metrics import SIZE_BUCKETS, Counter, Gauge, Histogram, Inst
 
 STORES = ("redis", "postgres", "kafka")
 STAGES = ("body", "decode", "stores", "publish")
-METHODS = ("t", "p", "i", "g")
+ENDPOINTS = ("t", "p", "i", "g", "events", "batch", "segment", "pixel", "webhook")
 
 
 class Room:
@@ -40,7 +40,7 @@ class IngestMetrics(Room):
         )
         self.requests = Histogram(
             "headgate_request_seconds", "Seconds from a request's head to its reply, by endpoint.", label="endpoint",
-            values=METHODS,
+            values=ENDPOINTS,
         )  # fmt: skip
         self.stages = Histogram(
             "headgate_stage_seconds",

@@ -1,0 +1,1 @@
+"""Datafly Signal's endpoints: one module per input method, and what they share."""

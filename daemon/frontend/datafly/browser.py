@@ -1,0 +1,82 @@
+"""
+POST /v1/t, /v1/p, /v1/i, /v1/g: the browser endpoints (contracts A.1, A.8, 0.2).
+
+`steps` is the path of a request, step by step; each step goes on or refuses.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from daemon.events import datafly
+from daemon.events.outcome import Outcome
+from daemon.frontend import cookies, cors
+from daemon.frontend.datafly.door import DataflyEndpoint
+from daemon.frontend.datafly.recognise import Recogniser
+from daemon.frontend.endpoint import Call
+from daemon.frontend.kit import Kit
+from daemon.frontend.refusal import Headers, Refusal
+from daemon.frontend.reply import Reply
+from daemon.frontend.rsgi import Scope, Transport
+from daemon.ports import Source
+
+
+class BrowserEndpoint(DataflyEndpoint):
+    """One of the four paths. `letter` is its last part: t, p, i or g."""
+
+    allow = "POST, OPTIONS"
+
+    def __init__(self, kit: Kit, letter: str, recogniser: Recogniser) -> None:
+        super().__init__(kit, letter)
+        self._type = datafly.BROWSER_TYPES[letter]
+        self._recogniser = recogniser
+        self._development = kit.settings.development
+        self._bytes_max = kit.settings.limits.body_bytes_max
+        stages = kit.accounts.metrics.stages
+        self._body_s, self._decode_s = stages.at("body"), stages.at("decode")
+
+    async def steps(self, call: Call) -> Reply:
+        """Key, origin, type and length, limit, body, event, visitor, log."""
+        scope = call.scope
+        source = await self.by_key(scope)
+        self._check_origin(call, source)
+        length = self.declared(call, self._bytes_max)
+        await self.limited(source)
+        data = await self.read(call, length, self._bytes_max)
+        read = perf_counter()
+        self._body_s.observe(read - call.started)
+        event = datafly.decode(data, self._type)
+        work = self._recogniser.browser(scope, source, event)
+        self._decode_s.observe(perf_counter() - read)
+        outcome = await self.published(work)
+        self.ended(call, outcome)
+        reply = self.accepted(call, outcome, work.durability)
+        if to_set := work.cookies():
+            secure = not self._development or self.kit.clients.https(scope)
+            reply.headers += cookies.set_cookies(to_set, source.cookie_domain, secure)
+        return reply
+
+    def _check_origin(self, call: Call, source: Source) -> None:
+        origin = call.scope.headers.get("origin")
+        if origin is None:
+            return
+        if not cors.allowed(origin, source.origins, self._development):
+            raise Refusal(
+                Outcome.FORBIDDEN,
+                f"origin {origin[:200]!r} is not among the source's origins; add it to the source",
+            )
+        call.cors = cors.reply_headers(origin)
+
+    def other_method(self, scope: Scope, transport: Transport) -> None:
+        """A preflight (contracts 0.2.20), or 405."""
+        if scope.method != "OPTIONS":
+            super().other_method(scope, transport)
+            return
+        self.kit.accounts.other("preflight")
+        origin = scope.headers.get("origin")
+        headers: Headers = [("allow", self.allow), ("vary", "Origin")]
+        if origin is not None:
+            wanted = cors.normal(origin)
+            if (self._development and cors.is_local(wanted)) or self.kit.keys.origin_listed(wanted):
+                headers = [("allow", self.allow), *cors.preflight_headers(origin)]
+        transport.response_empty(204, headers)

@@ -1,0 +1,104 @@
+"""What Datafly's endpoints share: the key, the limit, the body, the wait for durability, the answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from daemon.events import datafly
+from daemon.events.outcome import Outcome
+from daemon.frontend import auth, body, limits
+from daemon.frontend.datafly.work import DataflyWork
+from daemon.frontend.endpoint import Call, EventEndpoint
+from daemon.frontend.refusal import Headers, Refusal, unavailable
+from daemon.frontend.reply import JSON, Reply, datafly_error
+from daemon.frontend.rsgi import Scope, Transport
+from daemon.ports import Durability, Source
+
+#: Seconds between looks at an id that another request has claimed and not finished.
+PENDING_POLL_S = 0.02
+#: Seconds after which such a request is answered 503 with Retry-After: 1.
+PENDING_WAIT_S = 1.0
+
+
+class DataflyEndpoint(EventEndpoint):
+    """Base of Datafly's endpoints."""
+
+    #: what Allow says beside OPTIONS
+    allow = "POST"
+
+    async def by_key(self, scope: Scope) -> Source:
+        """The source of the request's pipeline key. Refuses (401)."""
+        token = auth.pipeline_key(scope)
+        source = self.kit.keys.cached(token)
+        if source is None:
+            source = await self.kit.keys.find(token)
+            if source is None:
+                raise auth.bad_key()
+        return source
+
+    async def limited(self, source: Source) -> None:
+        """One request out of the source's bucket. Refuses (429)."""
+        await limits.take(self.kit.limiter, source, self.kit.settings.limits)
+
+    def declared(self, call: Call, bytes_max: int) -> int | None:
+        """The body's declared length. Refuses its type and encoding (415) and its length (413) before it is read."""
+        headers = call.scope.headers
+        body.check_type(headers)
+        body.check_encoding(headers.get("content-encoding"))
+        return body.check_length(headers, bytes_max)
+
+    async def read(self, call: Call, length: int | None, bytes_max: int) -> bytes:
+        """The request's body, inflated, at most `bytes_max` bytes of it."""
+        encoding = call.scope.headers.get("content-encoding")
+        return await self.kit.bodies.read(call.transport, length, encoding, bytes_max)
+
+    async def published(self, work: DataflyWork) -> Outcome:
+        """The event's outcome, once it is durable or a duplicate. Refuses (503) otherwise."""
+        await self.kit.ticker.add(work)
+        if work.outcome is None:
+            await self.settled((work,))
+        if work.outcome is None:
+            raise unavailable("another request with this messageId is being published; try again", 1.0)
+        if work.outcome is Outcome.UNAVAILABLE:
+            raise unavailable("the event could not be made durable now; try again", work.retry_after_s)
+        return work.outcome
+
+    async def settled(self, works: Sequence[DataflyWork]) -> None:
+        """
+        Wait for works whose ids somebody else has claimed: their outcome decides ours.
+
+        Those that are not settled after PENDING_WAIT_S keep an outcome of None.
+        """
+        waited_s = 0.0
+        while waited_s < PENDING_WAIT_S:
+            pending = [work for work in works if work.outcome is None]
+            if not pending:
+                return
+            await asyncio.sleep(PENDING_POLL_S)
+            waited_s += PENDING_POLL_S
+            await asyncio.gather(*{self.kit.ticker.add(work) for work in pending})
+
+    def accepted(self, call: Call, outcome: Outcome, durability: Durability | None) -> Reply:
+        """200 for a single event."""
+        headers: Headers = [JSON, *call.cors]
+        if outcome is Outcome.DUPLICATE:
+            headers.append(("x-headgate-duplicate", "1"))
+        else:
+            headers.append(("x-headgate-durability", durability or "local"))
+        return Reply(200, headers, datafly.SUCCESS)
+
+    def error(self, refusal: Refusal) -> Reply:
+        """A.6."""
+        return datafly_error(refusal)
+
+    def other_method(self, scope: Scope, transport: Transport) -> None:
+        """405 with Allow."""
+        self.kit.accounts.other("method_not_allowed")
+        transport.response_bytes(
+            405,
+            [JSON, ("allow", self.allow)],
+            datafly.error_body(
+                "METHOD_NOT_ALLOWED", f"{scope.method} is not allowed here; use {self.method}"
+            ),
+        )

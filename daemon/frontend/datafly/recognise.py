@@ -1,0 +1,155 @@
+"""
+From an event to a work: its id, its visitor, and what the visitor's identity hash shall learn.
+
+Two ways: a browser (or mail client) brings cookies and gets some; a server speaks for its visitors and
+is believed.
+"""
+
+from __future__ import annotations
+
+from daemon.events import clickids, datafly, identity
+from daemon.events.datafly import Event, Received
+from daemon.events.envelope import Channel, IdDeriver
+from daemon.frontend.datafly.work import DataflyWork
+from daemon.frontend.kit import Kit, Times
+from daemon.frontend.rsgi import Scope
+from daemon.ports import Source, Visit
+
+#: Sources whose prepared hashes are kept.
+_DERIVERS_MAX = 10_000
+
+
+class Recogniser:
+    """Makes works; one per process and product."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._identity = kit.settings.identity
+        self._window_s = kit.settings.claims.window_s
+        self._times = Times()
+        self._derivers: dict[str, IdDeriver] = {}
+
+    def browser(
+        self,
+        scope: Scope,
+        source: Source,
+        event: Event,
+        channel: Channel = "browser",
+        anonymous_id: str | None = None,
+    ) -> DataflyWork:
+        """
+        A work for an event that came from a page or a mail client, with the cookies to set.
+
+        `anonymous_id` decides before the cookie (the pixel's `aid`).
+        """
+        kit = self._kit
+        now_s = kit.now()
+        headers = scope.headers
+        sent = identity.read_cookies(headers.get("cookie"))
+        visitor, fresh, cookie = self._visitor(anonymous_id, sent.visitor, event.anonymousId)
+        url = datafly.page_url(event) or headers.get("referer")
+        clicks = clickids.from_url(url) if url else {}
+        missing = tuple(name for name in identity.VENDOR_COOKIES if name not in sent.vendors)
+        made = identity.new_vendor_ids(missing, clicks, now_s, kit.random.take(24)) if missing else {}
+
+        learn_once = identity.vendor_fields(made) if made else {}
+        if fresh and sent.vendors:
+            learn_once.update(identity.vendor_fields(sent.vendors))
+        learn = self._learnt(event, clicks, now_s)
+        ttl_s = self._identity.ttl_s
+        if fresh and "uid" not in learn:
+            ttl_s = self._identity.new_visitor_ttl_s
+            if clicks:
+                ttl_s = max(ttl_s, self._identity.click_id_ttl_s)
+        event_id, claim_id = self._id(source, event)
+        visit = Visit(
+            claim_id=claim_id,
+            claim_window_s=self._window_s,
+            visitor=f"{source.tenant}:{visitor}",
+            learn=learn or None,
+            learn_once=learn_once or None,
+            ttl_s=ttl_s,
+        )
+        received = Received(
+            id=event_id,
+            tenant=source.tenant,
+            source=source.id,
+            channel=channel,
+            received_at=self._times.iso(now_s),
+            anonymous_id=visitor,
+            user_id=None,
+            ip=kit.clients.ip(scope),
+            user_agent=headers.get("user-agent"),
+            clicks=clicks,
+            vendors=sent.vendors,
+        )
+        return DataflyWork(visit, event, received, now_s, self._identity.click_id_ttl_s, made, cookie)
+
+    def server(self, source: Source, event: Event, channel: Channel) -> DataflyWork:
+        """A work for an event that a server sent: its own context stands, and its visitor's past is added."""
+        now_s = self._kit.now()
+        event_id, claim_id = self._id(source, event)
+        visitor = event.anonymousId
+        clicks: dict[str, str] = {}
+        learn: dict[str, str] = {}
+        if visitor is not None:
+            url = datafly.page_url(event)
+            clicks = clickids.from_url(url) if url else {}
+            learn = self._learnt(event, clicks, now_s)
+        visit = Visit(
+            claim_id=claim_id,
+            claim_window_s=self._window_s,
+            visitor=f"{source.tenant}:{visitor}" if visitor is not None else None,
+            learn=learn or None,
+            ttl_s=self._identity.ttl_s,
+        )
+        received = Received(
+            id=event_id,
+            tenant=source.tenant,
+            source=source.id,
+            channel=channel,
+            received_at=self._times.iso(now_s),
+            anonymous_id=visitor,
+            user_id=None,
+            ip=None,
+            user_agent=None,
+            clicks=clicks,
+            vendors={},
+        )
+        return DataflyWork(visit, event, received, now_s, self._identity.click_id_ttl_s)
+
+    def _learnt(self, event: Event, clicks: dict[str, str], now_s: float) -> dict[str, str]:
+        learn = identity.click_fields(clicks, now_s) if clicks else {}
+        if event.type in datafly.LINKING and event.userId:
+            learn["uid"] = event.userId
+        return learn
+
+    def _id(self, source: Source, event: Event) -> tuple[str, str | None]:
+        """The event's id, and the same to claim where it is derived from the caller's."""
+        if event.messageId is None:
+            return self._kit.random.take(16).hex(), None
+        deriver = self._derivers.get(source.id)
+        if deriver is None:
+            if len(self._derivers) > _DERIVERS_MAX:
+                self._derivers.clear()
+            deriver = self._derivers[source.id] = IdDeriver("datafly", source.tenant, source.id)
+        event_id = deriver.of(event.messageId)
+        return event_id, event_id
+
+    def _visitor(
+        self, given: str | None, cookie: str | None, body_id: str | None
+    ) -> tuple[str, bool, str | None]:
+        """
+        The visitor's anonymous id, whether we see them for the first time, and the `_dfid` to set (or None).
+
+        What was `given` outside the body decides, then the cookie; without one, an anonymousId in the body
+        (a caller that keeps its own ids) stands. It becomes the cookie only where it has a cookie's form.
+        """
+        if given is not None and given != cookie:
+            return given, True, given if cookie is None and identity.is_visitor_id(given) else None
+        if cookie is not None:
+            return cookie, False, None
+        if body_id is not None:
+            return body_id, True, body_id if identity.is_visitor_id(body_id) else None
+        made = identity.uuid4_of(self._kit.random.take(16))
+        return made, True, made

@@ -1,0 +1,131 @@
+"""
+The frame around every endpoint that takes events.
+
+It keeps the books (every event received ends once), turns failures into the product's own answers, asks
+callers to leave while the process drains, and times it all. What an endpoint does itself stands in its
+`steps`.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from time import perf_counter
+
+from daemon.errors import Unavailable
+from daemon.events.outcome import Outcome
+from daemon.events.payload import InvalidPayload
+from daemon.frontend.body import CallerGone
+from daemon.frontend.kit import Kit
+from daemon.frontend.refusal import Headers, Refusal, unavailable
+from daemon.frontend.reply import CLOSE, Reply
+from daemon.frontend.rsgi import Scope, Transport
+
+log = logging.getLogger(__name__)
+
+
+class Call:
+    """One request in work: its head, its body's way in, and the events of it that have not ended."""
+
+    __slots__ = ("cors", "left", "scope", "started", "transport")
+
+    def __init__(self, scope: Scope, transport: Transport) -> None:
+        self.scope = scope
+        self.transport = transport
+        self.started = perf_counter()
+        #: CORS headers of the reply, once the origin is known to be allowed
+        self.cors: Headers = []
+        #: events received with this request that have no outcome yet; 1 until a batch's items are known
+        self.left = 1
+
+
+class EventEndpoint(ABC):
+    """One path (or several) that takes events by one method."""
+
+    method = "POST"
+
+    def __init__(self, kit: Kit, label: str) -> None:
+        """`label` is the endpoint's name in `headgate_request_seconds`."""
+        self.kit = kit
+        self._seconds = kit.accounts.metrics.requests.at(label)
+
+    async def __call__(self, scope: Scope, transport: Transport) -> None:
+        """Answer one request."""
+        if scope.method != self.method:
+            self.other_method(scope, transport)
+            return
+        call = Call(scope, transport)
+        accounts = self.kit.accounts
+        accounts.began()
+        outcome = Outcome.UNAVAILABLE
+        try:
+            if accounts.requests > self.kit.settings.server.requests_max:
+                raise unavailable("too many requests in work", 1.0)
+            reply = await self.steps(call)
+        except CallerGone:
+            outcome = Outcome.TIMEOUT
+            return
+        except Exception as error:  # noqa: BLE001  every failure has its answer, see _refusal
+            refusal = _refusal(error)
+            outcome = refusal.outcome
+            reply = self._refused(call, refusal)
+        finally:
+            accounts.finished(outcome, call.left)
+        if self.kit.draining:
+            reply.headers.append(CLOSE)
+        transport.response_bytes(reply.status, reply.headers, reply.body)
+        self._seconds.observe(perf_counter() - call.started)
+
+    def found(self, call: Call, events: int) -> None:
+        """The request holds `events` ≥ 1 events: from now on each has an outcome of its own."""
+        self.kit.accounts.more(events - call.left)
+        call.left = events
+
+    def ended(self, call: Call, outcome: Outcome, events: int = 1) -> None:
+        """`events` of the request's events ended with `outcome`."""
+        self.kit.accounts.ended(outcome, events)
+        call.left -= events
+
+    @abstractmethod
+    async def steps(self, call: Call) -> Reply:
+        """
+        The path of a request: every event of it ends (`ended`), or all that is left ends with what is raised.
+
+        Raises Refusal, InvalidPayload, Unavailable, CallerGone.
+        """
+
+    @abstractmethod
+    def error(self, refusal: Refusal) -> Reply:
+        """The refusal in the product's shape."""
+
+    @abstractmethod
+    def other_method(self, scope: Scope, transport: Transport) -> None:
+        """Answer a request with another method: a preflight, or 405 with Allow."""
+
+    def _refused(self, call: Call, refusal: Refusal) -> Reply:
+        reply = self.error(refusal)
+        request_id = self._request_id(call.scope)
+        reply.headers.append(("x-request-id", request_id))
+        if refusal.outcome is not Outcome.FORBIDDEN:
+            reply.headers += call.cors
+        self.kit.accounts.refused(refusal.outcome, reply.status, call.scope.path, refusal.message, request_id)
+        return reply
+
+    def _request_id(self, scope: Scope) -> str:
+        """The caller's own X-Request-Id if it is a short plain one, else a fresh id."""
+        given = scope.headers.get("x-request-id")
+        if given and len(given) <= 64 and given.isascii() and given.isprintable():
+            return str(given)
+        return self.kit.random.take(8).hex()
+
+
+def _refusal(error: Exception) -> Refusal:
+    """Any failure as the refusal that answers it."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, InvalidPayload):
+        return Refusal(Outcome.INVALID_PAYLOAD, error.message)
+    if isinstance(error, Unavailable):
+        return unavailable(str(error), error.retry_after_s)
+    log.error("a request failed in a way that nobody foresaw", exc_info=error)
+    return unavailable("an unexpected failure; try again", 1.0)
