@@ -25,6 +25,9 @@ MARK = "@@@@@@@@-@@@@-4@@@-8@@@-@@@@@@@@@@@@"
 #: Requests that wrk goes through, over and over.
 PREPARED = 2000
 
+#: Seconds in which locust's users arrive: all at once would measure the crowd at the door.
+SPAWN_S = 2.0
+
 #: Seconds that a generator gets beyond its time to start and to finish.
 GRACE_S = 45.0
 
@@ -100,7 +103,7 @@ class Locust:
         }
         argv = [
             sys.executable, "-m", "locust", "-f", str(ROOT / "bench/locustfile.py"), "--headless",
-            "--host", url, "-u", str(self.users), "-r", str(self.users), "-t", f"{_whole(seconds)}s",
+            "--host", url, "-u", str(self.users), "-r", str(max(1.0, self.users / SPAWN_S)), "-t", f"{_whole(seconds)}s",
             # Requests under way are finished, so that what was sent is what was counted.
             "--stop-timeout", "20", "--only-summary",
         ]  # fmt: skip

@@ -206,6 +206,10 @@ def _compare(
             bare = Round(UNIT, load, _cpu_s(process) - before)
             result = _load(todo, folder, headgate, sources, 2 * number + 1)
             wrong += result.wrong
+            if result.load.failed:
+                wrong.append(
+                    f"round {number}: {result.load.failed} requests failed, so this is no comparison"
+                )
             if number == 0:
                 continue
             own = sum(result.used.cpu_s.get(role, 0.0) for role in OWN_ROLES)
