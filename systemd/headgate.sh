@@ -10,6 +10,8 @@ root=/opt/headgate
 etc=/etc/headgate
 data=/var/lib/headgate
 program=$root/current/bin/headgate
+# What the program calls itself in lines that are to be pasted.
+export HEADGATE_COMMAND="$root/bin/headgate"
 
 settings=${HEADGATE_CONFIG:-}
 [ -n "$settings" ] || [ "${HEADGATE_DATA_DIR:-$data}" = "$data" ] || settings=other

@@ -143,7 +143,8 @@ def tell(settings: Settings) -> None:
 
 def _command() -> str:
     """How this program was called, for lines that are to be pasted."""
-    name = sys.argv[0] if sys.argv else ""
+    # An installation's command is a script in front of this program, which says so.
+    name = os.environ.get("HEADGATE_COMMAND") or (sys.argv[0] if sys.argv else "")
     return name if Path(name).name == "headgate" else "headgate"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -44,6 +45,8 @@ def run(
     """
     observe = settings.observe
     logs.setup(level=observe.log_level, style=observe.log_format, role="supervisor")
+    # systemd's watchdog sends ABRT to a supervisor that hangs: the journal then shows where it did.
+    faulthandler.enable()
     notifier = Notifier()
     try:
         return asyncio.run(

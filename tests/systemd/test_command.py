@@ -76,7 +76,9 @@ def test_settings_named_by_the_caller_are_not_mixed_with_the_installed_ones(
 ) -> None:
     said = call(shown, *arguments)
     assert "user=root umask=0022" in said
-    assert not [line for line in said if line.startswith(("HEADGATE_", "CREDENTIALS_"))]
+    assert not [
+        line for line in said if line.startswith(("HEADGATE_CONFIG", "HEADGATE_DATA", "CREDENTIALS_"))
+    ]
 
 
 def test_another_data_folder_is_another_instance_and_its_owner_is_kept(shown: Machine) -> None:

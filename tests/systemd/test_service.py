@@ -40,6 +40,7 @@ def test_an_event_sent_to_the_service_is_on_the_log(running: Machine) -> None:
     assert running.show("ActiveState") == "active"
     sent = service.track(running, service.pipeline_key(running))
     assert sent in service.tailed(running)
+    assert f"{service.COMMAND} tail --follow" in running.journal(), "what it tells the operator to call"
 
 
 def test_it_runs_as_its_own_user_and_its_files_are_nobody_elses(running: Machine) -> None:
@@ -129,6 +130,7 @@ def test_a_frozen_supervisor_is_brought_back_by_the_watchdog(stopped: Machine) -
         until("the watchdog to see it", lambda: stopped.show("NRestarts") == "1")
         until("the next one to be ready", lambda: stopped.show("ActiveState") == "active")
         assert service.main_pid(stopped) != frozen
+        assert "Fatal Python error: Aborted" in stopped.journal(), "where it hung, as it says itself"
         assert {sent, service.track(stopped, key)} <= service.tailed(stopped)
     finally:
         stopped.run("rm", "-f", drop_in)
