@@ -141,6 +141,18 @@ class KeyStore(Protocol):
         ...
 
 
+class SourceDirectory(Protocol):
+    """Sources by their id, for requests that are signed instead of carrying a key."""
+
+    async def by_id(self, source_id: str) -> Source | None:
+        """The enabled source, else None. Raises StoreUnavailable when no store answers and it is not known."""
+        ...
+
+    async def secret(self, source_id: str) -> bytes | None:
+        """The source's secret key in clear; None when it has none. Raises StoreUnavailable."""
+        ...
+
+
 # --- limits -----------------------------------------------------------------------------------------
 
 

@@ -152,13 +152,25 @@ def _read_environment(tree: Tree, environ: Mapping[str, str]) -> None:
 def _put(tree: Tree, path: tuple[str, ...], text: str) -> None:
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
-    tree[path[-1]] = _listed(text) if _is_list(path) else text
+    kind = _default_of(path)
+    if isinstance(kind, tuple):
+        tree[path[-1]] = _listed(text)
+    elif isinstance(kind, dict):
+        tree[path[-1]] = dict(_pair(part, path) for part in _listed(text))
+    else:
+        tree[path[-1]] = text
 
 
-def _is_list(path: tuple[str, ...]) -> bool:
-    if len(path) != 2:
-        return False
-    return isinstance(getattr(_SECTIONS[path[0]](), path[1]), tuple)
+def _default_of(path: tuple[str, ...]) -> Any:
+    return getattr(_SECTIONS[path[0]](), path[1]) if len(path) == 2 else None
+
+
+def _pair(text: str, path: tuple[str, ...]) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not mark:
+        key = ".".join(path)
+        raise SettingsError(f"{key}: {text!r} is not name=value", key)
+    return name.strip(), value.strip()
 
 
 def _listed(text: str) -> list[str]:

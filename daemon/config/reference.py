@@ -36,7 +36,7 @@ def text() -> str:
             section = field.type
             lines += ["", *_wrapped(" ".join((section.__doc__ or "").split())), f"[{field.name}]"]
             for one in msgspec.structs.fields(section):
-                lines += _entry(one.name, one.type, one.default)
+                lines += _entry(one.name, one.type, getattr(section(), one.name))
     return "\n".join(lines) + "\n"
 
 
@@ -58,6 +58,8 @@ def _wrapped(words: str) -> list[str]:
 def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f'"{name}" = {_toml(item)}' for name, item in value.items()) + "}"
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, str):

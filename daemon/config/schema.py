@@ -126,6 +126,18 @@ class Limits(Section, frozen=True):
     ] = 0.015
 
 
+class Datafly(Section, frozen=True):
+    """Datafly Signal."""
+
+    hosts: Annotated[
+        dict[str, str],
+        _meta(
+            'host name → source id, for signed requests that name no source: "data.example.com" = "src_…" '
+            "(in the environment: data.example.com=src_…,…)"
+        ),
+    ] = field(default_factory=dict)
+
+
 class Kafka(Section, frozen=True):
     """The event log. Without brokers, the local log is the whole log."""
 
@@ -290,6 +302,7 @@ class Settings(Section, frozen=True):
     frontend: Frontend = field(default_factory=Frontend)
     publisher: Publisher = field(default_factory=Publisher)
     limits: Limits = field(default_factory=Limits)
+    datafly: Datafly = field(default_factory=Datafly)
     kafka: Kafka = field(default_factory=Kafka)
     log: LocalLog = field(default_factory=LocalLog)
     postgres: Postgres = field(default_factory=Postgres)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from time import monotonic
@@ -74,7 +74,7 @@ class CachedKeyStore:
             pool,
             settings,
             on_changes=self._changed,
-            on_gap=self._memory.forget_all,
+            on_gap=self._missed,
             after_poll=self._load_origins,
             on_unverified=self._unverified,
         )
@@ -85,6 +85,11 @@ class CachedKeyStore:
         self._queue: list[bytes] = []
         self._wanted = asyncio.Event()
         self._loader: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[Iterable[str] | None], None]] = []
+
+    def on_change(self, listener: Callable[[Iterable[str] | None], None]) -> None:
+        """Tell `listener` the ids of sources (and of what else the table of changes names) that changed; None: any."""
+        self._listeners.append(listener)
 
     async def start(self) -> None:
         """Read the origins and the latest changes; stores that are away are waited for in the background."""
@@ -202,7 +207,7 @@ class CachedKeyStore:
                 self._fail(digest, error)
             return []
         seq: int = rows[0]["seq"]
-        sources = {row["sha256"]: _source_of(row) for row in rows if row["sha256"] is not None}
+        sources = {row["sha256"]: source_of(row) for row in rows if row["sha256"] is not None}
         again = [digest for digest in batch if not self._memory.fresh(digest, seq)]
         for digest in batch:
             if digest not in again:
@@ -235,8 +240,18 @@ class CachedKeyStore:
     # --- changes ------------------------------------------------------------------------------------
 
     def _changed(self, changes: Iterable[Change]) -> None:
+        ids = set()
         for change in changes:
             self._memory.apply(change)
+            if change.source_id is not None:
+                ids.add(change.source_id)
+        for listener in self._listeners:
+            listener(ids)
+
+    def _missed(self, newest: int) -> None:
+        self._memory.forget_all(newest)
+        for listener in self._listeners:
+            listener(None)
 
     def _unverified(self, seconds: float) -> None:
         if seconds > self._last_good_s and self._entries:
@@ -254,7 +269,8 @@ class CachedKeyStore:
                 self._origins.set(source_id, origins.get(source_id, ()))
 
 
-def _source_of(row: Row) -> Source:
+def source_of(row: Row) -> Source:
+    """A row of `sources` as the port's type."""
     return Source(
         id=row["id"],
         tenant=row["tenant"],

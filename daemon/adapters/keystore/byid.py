@@ -1,0 +1,85 @@
+"""Rows by their id, kept in memory until the change feed names them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+from typing import Generic, TypeVar
+
+from daemon.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+#: Tries for a row that changes while it is being read.
+_TRIES = 3
+
+
+class CachedById(Generic[T]):
+    """
+    Reads through `load` (id → row or None; raises StoreUnavailable), single flight per id.
+
+    A row is believed for `ttl_s`, and for `last_good_s` while it can't be read again. Absent rows are
+    remembered too, as briefly as `negative_ttl_s`: ids come from callers.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[T | None]],
+        *,
+        ttl_s: float,
+        negative_ttl_s: float,
+        last_good_s: float,
+        entries_max: int,
+    ) -> None:
+        self._load = load
+        self._ttl_s = ttl_s
+        self._negative_ttl_s = negative_ttl_s
+        self._last_good_s = last_good_s
+        self._entries_max = entries_max
+        self._rows: dict[str, tuple[T | None, float]] = {}
+        self._loading: dict[str, asyncio.Task[T | None]] = {}
+        self._generation = 0
+
+    async def get(self, row_id: str) -> T | None:
+        """The row, or None where there is none. Raises StoreUnavailable when nobody knows."""
+        now = monotonic()
+        known = self._rows.get(row_id)
+        if known is not None:
+            row, read_at = known
+            if now - read_at < (self._ttl_s if row is not None else self._negative_ttl_s):
+                return row
+        try:
+            return await asyncio.shield(self._wanted(row_id))
+        except StoreUnavailable:
+            if known is not None and known[0] is not None and now - known[1] < self._last_good_s:
+                return known[0]
+            raise
+
+    def forget(self, ids: Iterable[str] | None) -> None:
+        """These rows changed (None: any may have); what is being read now is read again."""
+        self._generation += 1
+        if ids is None:
+            self._rows.clear()
+        else:
+            for row_id in ids:
+                self._rows.pop(row_id, None)
+
+    def _wanted(self, row_id: str) -> asyncio.Task[T | None]:
+        task = self._loading.get(row_id)
+        if task is None:
+            task = self._loading[row_id] = asyncio.create_task(self._read(row_id))
+            task.add_done_callback(lambda _: self._loading.pop(row_id, None))
+        return task
+
+    async def _read(self, row_id: str) -> T | None:
+        row: T | None = None
+        for _ in range(_TRIES):
+            generation = self._generation
+            row = await self._load(row_id)
+            if generation == self._generation:
+                while len(self._rows) >= self._entries_max:
+                    del self._rows[next(iter(self._rows))]
+                self._rows[row_id] = (row, monotonic())
+                return row
+        return row
