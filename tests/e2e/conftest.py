@@ -1,0 +1,51 @@
+"""Instances of the whole product: one shared by the tests that do it no harm, new ones for the others."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.product import Product, Source
+
+
+@pytest.fixture(scope="session")
+def product() -> Iterator[Product]:
+    """The test process's instance: two frontends, embedded servers, the local log. Leave it as it was."""
+    folder = Path(tempfile.mkdtemp(prefix="hgp-", dir="/tmp"))
+    made = Product(folder)
+    try:
+        yield made.start()
+    finally:
+        made.end()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def source(product: Product) -> Source:
+    """A source of the shared instance for this test alone, without a limit that matters."""
+    return product.create_source()
+
+
+@pytest.fixture
+def new_product(tmp_path: Path) -> Iterator[Callable[..., Product]]:
+    """Make an instance for this test alone, not started: `new_product(HEADGATE_FRONTEND__COUNT="4").start()`."""
+    made: list[Product] = []
+
+    def make(*, config: Path | str = "config/dev.toml", **environ: str) -> Product:
+        folder = tmp_path / str(len(made))
+        folder.mkdir()
+        made.append(Product(folder, environ, config=config))
+        return made[-1]
+
+    yield make
+    errors: list[AssertionError] = []
+    for product in made:
+        try:
+            product.end()
+        except AssertionError as error:
+            errors.append(error)
+    assert not errors, errors
