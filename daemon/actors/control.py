@@ -27,6 +27,9 @@ T = TypeVar("T")
 #: Names the inherited file descriptor to the child; a number, no secret.
 CONTROL_FD = "HEADGATE_CONTROL_FD"
 
+#: What the kernel and `ps` call a child begins with this: `hg:frontend/0`.
+CHILD_NAME = "hg:"
+
 #: One message: Setup holds the settings, Metrics a few thousand samples; both stay far below.
 FRAME_BYTES_MAX = 8 * 1024 * 1024
 

@@ -47,7 +47,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from daemon.actors.control import CONTROL_FD, Channel, open_child_end
+from daemon.actors.control import CHILD_NAME, CONTROL_FD, Channel, open_child_end
 from daemon.actors.messages import (
     Beat,
     Drain,
@@ -198,7 +198,7 @@ class _Harness:
             role=setup.role,
             slot=setup.slot,
         )
-        _name_process(f"hg:{setup.role}/{setup.slot}")
+        _name_process(f"{CHILD_NAME}{setup.role}/{setup.slot}")
         if setup.listen_fd >= 0:
             os.set_inheritable(setup.listen_fd, False)  # noqa: FBT003  positional only
         watch = settings.supervisor
@@ -292,10 +292,9 @@ class _Harness:
             return
         if isinstance(message, Ready):
             log.debug("ready%s", f": {message.note}" if message.note else "")
-            self._channel.send(message)
+            # The beat goes first: from the moment it is ready, the supervisor knows how it is.
             if self._context is not None:
                 self._report(self._context)
-            return
         self._channel.send(message)
 
     def _on_message(self, message: ToChild) -> None:

@@ -17,11 +17,21 @@ from daemon.roles import ROLES, Role
 from daemon.supervisor.admin import Admin
 from daemon.supervisor.commands import SOCKET_NAME, Commands
 from daemon.supervisor.plan import Resolve
-from daemon.supervisor.sockets import admin_listener, lock_run_dir, unix_listener
+from daemon.supervisor.sockets import (
+    SUPERVISOR_NAME,
+    admin_listener,
+    held_by_orphan,
+    lock_run_dir,
+    unix_listener,
+)
 from daemon.supervisor.supervisor import Supervisor
 from daemon.supervisor.systemd import Notifier
 
 log = logging.getLogger(__name__)
+
+ORPHAN_POLL_S = 0.1
+#: What an orphan gets beyond its drain time: longer than its own last timers.
+ORPHAN_MARGIN_S = 5.0
 
 
 def run(
@@ -45,12 +55,23 @@ def run(
     """
     observe = settings.observe
     logs.setup(level=observe.log_level, style=observe.log_format, role="supervisor")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(SUPERVISOR_NAME)
     # systemd's watchdog sends ABRT to a supervisor that hangs: the journal then shows where it did.
     faulthandler.enable()
     notifier = Notifier()
     try:
         return asyncio.run(
-            _run(settings, reload_settings, announce, prepare or _nothing, run_dir, resolve, tuple(roles), notifier)
+            _run(
+                settings,
+                reload_settings,
+                announce,
+                prepare or _nothing,
+                run_dir,
+                resolve,
+                tuple(roles),
+                notifier,
+            )
         )
     except HeadgateError as error:
         log.error("%s", error)  # noqa: TRY400  an error raised on purpose says what is wrong by itself
@@ -83,9 +104,10 @@ async def _run(
             resolve=resolve,
             notifier=notifier,
         )
-        stack.callback(supervisor.crew.close)
-        supervisor.crew.open()
         server = settings.server
+        stack.callback(supervisor.crew.close)
+        await _orphans_gone(server.host, server.ingest_port, server.drain_limit_s + ORPHAN_MARGIN_S)
+        supervisor.crew.open()
 
         admin_sock = admin_listener(server.admin_host, server.admin_port)
         stack.callback(admin_sock.close)
@@ -111,6 +133,23 @@ async def _run(
         code = await supervisor.run()
         log.info("ended, exit code %d", code)
         return code
+
+
+async def _orphans_gone(host: str, port: int, limit_s: float) -> None:
+    """Wait while children of a supervisor that was killed drain, and still have the port."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_s
+    told = False
+    while (owner := held_by_orphan(host, port)) is not None and loop.time() < deadline:
+        if not told:
+            told = True
+            log.warning(
+                "waiting for %s (pid %d) of an instance that was killed: it has port %d until it has drained",
+                owner.name,
+                owner.pid,
+                port,
+            )
+        await asyncio.sleep(ORPHAN_POLL_S)
 
 
 async def _nothing(_: Settings) -> None:

@@ -19,7 +19,9 @@ import os
 import socket
 from collections.abc import Container
 from pathlib import Path
+from typing import NamedTuple
 
+from daemon.actors.control import CHILD_NAME
 from daemon.errors import AlreadyRunning, SettingsError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,10 @@ PATH_BYTES_MAX = 107
 
 #: Frontends that may wait to be accepted by a publisher; each has one connection, two during a roll.
 QUEUE_BACKLOG = 1024
+
+
+#: What `ps` shows for the supervisor.
+SUPERVISOR_NAME = "headgate"
 
 
 class Listeners:
@@ -220,14 +226,23 @@ def _bind(host: str, port: int, *, exclusive: bool, key: str, reuse: bool = True
 
 def _in_use(host: str, port: int, key: str) -> Unavailable:
     owner = port_owner(port)
+    by = f" by {owner.name} (pid {owner.pid})" if owner else ""
     return Unavailable(
-        f"port {port} on {host} is in use{f' by {owner}' if owner else ''}; "
+        f"port {port} on {host} is in use{by}; "
         f"stop that, or set {key} (HEADGATE_{key.split('.', 1)[1].upper()}) to a free port"
     )
 
 
-def port_owner(port: int) -> str:
-    """Who listens on TCP `port`, as `name (pid 123)`; empty when that is not to be seen."""
+class Owner(NamedTuple):
+    """Who listens on a port; `orphan`: one of our children whose supervisor is gone, so it is about to end."""
+
+    name: str
+    pid: int
+    orphan: bool
+
+
+def port_owner(port: int) -> Owner | None:
+    """Who listens on TCP `port`, or None when that is not to be seen."""
     inodes = set()
     for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
         try:
@@ -242,10 +257,29 @@ def port_owner(port: int) -> str:
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
         try:
             if any(str(link.readlink()) in inodes for link in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+                return _owner(process)
         except OSError:
             continue
-    return ""
+    return None
+
+
+def _owner(process: Path) -> Owner:
+    name = (process / "comm").read_text().strip()
+    orphan = False
+    if name.startswith(CHILD_NAME):
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        orphan = (Path("/proc") / parent / "comm").read_text().strip() != SUPERVISOR_NAME
+    return Owner(name, int(process.name), orphan)
+
+
+def held_by_orphan(host: str, port: int) -> Owner | None:
+    """Whose hands the port is in, if it is one that is about to let go: a child of a supervisor that was killed."""
+    try:
+        _bind(host, port, exclusive=True, key="server.ingest_port").close()
+    except Unavailable:
+        owner = port_owner(port)
+        return owner if owner is not None and owner.orphan else None
+    return None
 
 
 def lock_run_dir(run_dir: Path) -> int:

@@ -329,6 +329,8 @@ class Supervisor:
                 return
 
     def _end(self, exit_code: int, why: str) -> None:
+        if self._phase is Phase.ENDING:
+            return
         # First of all: /readyz is false from here on.
         self._phase = Phase.ENDING
         self._exit_code = exit_code
@@ -379,6 +381,10 @@ class Supervisor:
         if notifier.watchdog_s and now - self._fed_at >= notifier.watchdog_s and fresh(self.crew, now):
             self._fed_at = now
             notifier.alive()
+        if self._phase is Phase.STARTING:
+            notifier.status(
+                f"starting: {count(self.crew, State.READY)} of {len(list(self.crew))} slots ready"
+            )
         settled = self._announced and self._phase is Phase.RUNNING and not self._reloads.running
         if settled and now - self._status_at >= STATUS_S:
             self._status_at = now

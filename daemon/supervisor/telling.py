@@ -24,9 +24,10 @@ def unready(crew: Crew, now: float) -> list[str]:
         child = keeper.child
         if keeper.state is not State.READY or child is None:
             reasons.append(f"{keeper.name} is {keeper.state}")
-        elif child.beat is None or now - child.heard_at > FRESH_S:
+        elif now - child.heard_at > FRESH_S:
             reasons.append(f"{keeper.name} is silent")
-        elif not child.beat.serving:
+        # Until its first beat, moments later, it is taken at its word: it said Ready, and so did we to systemd.
+        elif child.beat is not None and not child.beat.serving:
             reasons += [f"{keeper.name}: {reason}" for reason in child.beat.reasons or ["not serving"]]
         else:
             served = True

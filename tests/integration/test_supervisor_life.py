@@ -158,6 +158,17 @@ def test_no_child_outlives_a_killed_supervisor(instance: Instance) -> None:
     instance.start()
 
 
+def test_a_new_instance_waits_for_what_a_killed_one_left(instance: Instance) -> None:
+    instance.behave("frontend", drain_s=0.7)
+    instance.settings["server"]["drain_window_s"] = 0.7
+    instance.start()
+    instance.signal(signal.SIGKILL)
+    instance.wait()
+    instance.start()
+    assert "of an instance that was killed" in instance.log()
+    assert instance.frontend()["pid"] in {one["pid"] for one in instance.slots()}
+
+
 def test_systemd_hears_everything_and_children_cannot_speak_to_it(instance: Instance) -> None:
     name = str(instance.folder / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

@@ -137,7 +137,7 @@ def test_a_port_in_use_names_who_has_it_and_what_to_do(listeners: Listeners, por
         assert "HEADGATE_INGEST_PORT" in text
         with pytest.raises(Unavailable, match="HEADGATE_ADMIN_PORT"):
             admin_listener("127.0.0.1", port)
-    assert port_owner(port) == ""
+    assert port_owner(port) is None
 
 
 def test_an_address_of_another_machine_is_a_bad_setting(port: int) -> None:
