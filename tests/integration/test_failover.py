@@ -245,6 +245,37 @@ async def test_stopping_in_an_outage_keeps_the_spool_for_the_next_start(
     assert set(await again.on_kafka()) == set(publishing.acknowledged)
 
 
+async def test_an_outage_shows_without_traffic(
+    broker: KafkaServer, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.adapters.failover.log.PING_S", 0.2)
+    publishing = make()
+    await publishing.log.start()
+    await broker.kill()
+    await until(lambda: publishing.stores.up.at("kafka").n == 0, "the outage to be seen")
+    assert publishing.stores.outages.total() == 1
+    await broker.start()
+    await until(lambda: publishing.stores.up.at("kafka").n == 1, "Kafka to be back")
+    assert await publishing.append() == "kafka"
+
+
+async def test_an_idle_kafka_is_no_outage(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    answers = KafkaLog.answers
+
+    async def counted(self: KafkaLog, timeout_s: float) -> bool:
+        asked.append(await answers(self, timeout_s))
+        return asked[-1]
+
+    monkeypatch.setattr(KafkaLog, "answers", counted)
+    monkeypatch.setattr("daemon.adapters.failover.log.PING_S", 0.05)
+    publishing = make()
+    await publishing.log.start()
+    await until(lambda: len(asked) >= 5, "some questions")
+    assert asked == [True] * len(asked)
+    assert publishing.stores.outages.total() == 0
+
+
 # --- the start
 
 

@@ -12,12 +12,13 @@ import pytest
 from daemon.actors.messages import Failed
 from daemon.actors.outbox import Outbox
 from daemon.adapters.kafka import KafkaReader
-from daemon.adapters.local import LocalReader
+from daemon.adapters.local import LocalLog, LocalReader
 from daemon.config.schema import Settings
 from daemon.errors import LogUnavailable
 from daemon.observe.catalog import OutboxMetrics
+from daemon.ports import PartitionBatch
 from tests.servers.kafka import KafkaServer, free_port
-from tests.support.logs import PATIENCE_S, batch, ids, stored, until
+from tests.support.logs import NOW_MS, PATIENCE_S, batch, ids, record, stored, until
 from tests.support.publisher import PublisherSlot
 
 SlotOf = Callable[..., PublisherSlot]
@@ -177,6 +178,22 @@ async def test_a_log_without_room_is_not_serving(slot_of: SlotOf) -> None:
     assert "log.bytes_max is reached" in process.beat.reasons[0]
     await outbox.drain(PATIENCE_S)
     await outbox.stop()
+    assert await process.drain() == 0
+
+
+async def test_files_of_slots_that_are_no_more_are_still_tidied(slot_of: SlotOf) -> None:
+    slot = slot_of(retention_s=3600.0)
+    orphan = LocalLog(slot.settings, 5, spool=False)
+    await orphan.append(
+        "t", [PartitionBatch(0, [record("old", timestamp_ms=NOW_MS - 7_200_000), record("older", timestamp_ms=1)])]
+    )
+    await orphan.append("t", [batch(0, "young")])
+    await orphan.stop()
+    process = await slot.start()
+    await process.ready()
+    async with asyncio.timeout(PATIENCE_S):
+        while ids(await stored(LocalReader(slot.settings), "t")) != ["young"]:
+            await asyncio.sleep(0.01)
     assert await process.drain() == 0
 
 

@@ -20,6 +20,7 @@ from daemon.actors.messages import Beat
 from daemon.actors.process import ChildContext, run_child
 from daemon.adapters.failover import FailoverLog
 from daemon.adapters.local import LocalLog
+from daemon.adapters.local.log import folder_of, slots_on_disk
 from daemon.errors import LogUnavailable
 from daemon.observe.catalog import PublisherMetrics, StoreMetrics
 from daemon.observe.process import DiskMetrics
@@ -45,6 +46,7 @@ async def publisher(ctx: ChildContext) -> None:
     ctx.instruments.add(*metrics.instruments(), *DiskMetrics(Path(settings.data_dir)).instruments())
 
     inbox: Inbox | None = None
+    orphans: list[LocalLog] = []
     event_log: FailoverLog | LocalLog
     if settings.kafka.brokers:
         stores = StoreMetrics(("kafka",))
@@ -71,6 +73,7 @@ async def publisher(ctx: ChildContext) -> None:
         # A full disk at the start is a full disk: said by the beat, and tried again by every append.
         with contextlib.suppress(LogUnavailable):
             await event_log.start()
+        orphans = await _orphans(ctx)
         note = "local"
 
     inbox = Inbox(
@@ -103,9 +106,22 @@ async def publisher(ctx: ChildContext) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
             await event_log.stop()
+            for one in orphans:
+                await one.stop()
     except TimeoutError:
         # Everything that was acknowledged is durable already; a client that does not close has nothing of ours.
         log.warning("the event log did not close within %g s", CLOSE_S)
+
+
+async def _orphans(ctx: ChildContext) -> list[LocalLog]:
+    """Files whose slots are no more: slot 0 sees to their retention; they are read as long as they are there."""
+    publishers = max(1, ctx.counts.get(PUBLISHER.name, 1))
+    slots = slots_on_disk(folder_of(ctx.settings)) if ctx.slot == 0 else []
+    orphans = [LocalLog(ctx.settings, slot, spool=False) for slot in slots if slot >= publishers]
+    for one in orphans:
+        with contextlib.suppress(LogUnavailable):
+            await one.start()
+    return orphans
 
 
 if __name__ == "__main__":

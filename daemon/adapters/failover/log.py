@@ -40,6 +40,9 @@ IDLE_S = 0.25
 #: Between counts of the spool and looks at the topics' partitions, seconds.
 COUNT_S = 5.0
 
+#: An idle Kafka is asked this often whether it is there, seconds: an outage has to show without traffic too.
+PING_S = 3.0
+
 #: What a stop gives Kafka for what is still on its way, seconds; appends have been answered before.
 STOP_S = 2.0
 
@@ -126,6 +129,7 @@ class FailoverLog:
         self._tasks = [
             asyncio.create_task(self._recover_for_ever()),
             asyncio.create_task(self._drain_for_ever()),
+            asyncio.create_task(self._ping_for_ever()),
         ]
 
     async def stop(self) -> None:
@@ -242,7 +246,10 @@ class FailoverLog:
         """A client that may work: the old one if it has acknowledged since, else a new one that reached Kafka."""
         old = self._stalled
         if old is not None and old.broken is None and old.acked_at > self._opened_at:
-            return old
+            # Some brokers may answer while others don't: with all of them back, every partition has a leader.
+            if await old.answers(PROBE_TRY_S) and old.led():
+                return old
+            return None
         fresh = self._new_client()
         try:
             await fresh.start(min(PROBE_TRY_S, self._settings.kafka.request_timeout_s))
@@ -269,7 +276,8 @@ class FailoverLog:
     async def _try(self, candidate: KafkaLog) -> None:
         """Send the oldest spooled rows by `candidate`; close the breaker if Kafka acknowledges, or there are none."""
         try:
-            await self._spool.step(candidate)
+            # One row: should Kafka take some of it and not all, these are the copies that it gets each time.
+            await self._spool.step(candidate, bytes_max=1)
         except LogUnavailable as error:
             self._why = str(error)
             self._stalled = candidate
@@ -314,6 +322,16 @@ class FailoverLog:
                 await self._count()
             # The pace: what was just sent is this much of a second's share.
             await asyncio.sleep(sent / self._settings.publisher.drain_records_per_s if sent else IDLE_S)
+
+    async def _ping_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(PING_S)
+            kafka = self._kafka
+            if kafka is None or time.monotonic() - kafka.acked_at < PING_S:
+                continue
+            # Twice: an idle connection that the broker has closed costs the first question.
+            if not (await kafka.answers(PING_S) or await kafka.answers(PING_S / 2)):
+                self._trip(kafka, "no broker answers")
 
     async def _count(self) -> None:
         for one in [self._local, *self._orphans]:

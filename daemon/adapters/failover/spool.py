@@ -41,24 +41,26 @@ class Spool:
         """Records that Kafka has not got yet, as far as is known."""
         return sum(one.spooled_records for one in self._logs)
 
-    async def step(self, kafka: KafkaLog) -> int:
+    async def step(self, kafka: KafkaLog, bytes_max: int = STEP_BYTES) -> int:
         """
         Send the oldest rows, and wait for Kafka's word; gives their number of records, 0 when there are none.
+
+        At least one row goes, and not more than `bytes_max` bytes.
 
         Raises LogUnavailable when Kafka did not acknowledge within the deadline.
         """
         async with self._step:
             for one in self._logs:
-                sent = await self._step_of(one, kafka)
+                sent = await self._step_of(one, kafka, bytes_max)
                 if sent:
                     return sent
             return 0
 
-    async def _step_of(self, local: LocalLog, kafka: KafkaLog) -> int:
+    async def _step_of(self, local: LocalLog, kafka: KafkaLog, bytes_max: int) -> int:
         if not local.spooled_records or not local.lock_drain():
             return 0
         try:
-            rows = await local.oldest(STEP_BYTES)
+            rows = await local.oldest(bytes_max)
         except LogUnavailable as error:
             # The disk's trouble is not Kafka's: live traffic goes on, and this is tried again.
             log.warning("the local log can't be drained now: %s", error)

@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError
 
 from daemon.adapters.kafka.connection import client_options, forget_reason, quiet, reason
 from daemon.adapters.kafka.lanes import Headers, Lane, Whole
-from daemon.adapters.kafka.topics import ensure_topics, record_bytes_max
+from daemon.adapters.kafka.topics import complete, ensure_topics, record_bytes_max
 from daemon.config.schema import Kafka
 from daemon.errors import LogUnavailable, SettingsError
 from daemon.ports import Durability, EventLog, PartitionBatch
@@ -139,6 +139,22 @@ class KafkaLog:
         if not found:
             raise LogUnavailable(f"Kafka does not know the topic {topic}")
         return len(found)
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether a broker answers this client's question about its topics within `timeout_s`."""
+        if self._producer is None or self.broken is not None:
+            return False
+        try:
+            async with asyncio.timeout(timeout_s):
+                return bool(await self._producer.client.force_metadata_update())
+        except (TimeoutError, KafkaError, OSError):
+            return False
+
+    def led(self) -> bool:
+        """Whether every partition has a leader, as far as this client knows: without one its records wait."""
+        return self._producer is not None and all(
+            complete(self._producer.client, topic) for topic in self._topics
+        )
 
     async def append(self, topic: str, batches: Sequence[PartitionBatch]) -> Durability:
         await self.submit(topic, batches)

@@ -57,7 +57,7 @@ async def ensure_topics(client: AIOKafkaClient, kafka: Kafka, topics: Sequence[s
     client.set_topics(list(dict.fromkeys(topics)))
     while True:
         await client.force_metadata_update()
-        if all(_complete(client, topic) for topic in topics):
+        if all(complete(client, topic) for topic in topics):
             return
         await asyncio.sleep(LOOK_S)
 
@@ -129,6 +129,7 @@ async def _create(kafka: Kafka, names: list[str]) -> None:
         raise LogUnavailable(f"{name} can't be created on Kafka: {why}")
 
 
-def _complete(client: AIOKafkaClient, topic: str) -> bool:
+def complete(client: AIOKafkaClient, topic: str) -> bool:
+    """Whether `topic` is there and each of its partitions has a leader, as far as `client` knows."""
     partitions = client.cluster.partitions_for_topic(topic)
     return bool(partitions) and partitions == client.cluster.available_partitions_for_topic(topic)

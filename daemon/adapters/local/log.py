@@ -73,7 +73,8 @@ class LocalLog:
     The local log of one publisher slot.
 
     With `spool` the records are for Kafka: they stay until `remove` takes them away. Without, this is
-    the whole log, and they stay for log.retention_s.
+    the whole log, and they stay for log.retention_s. What a file holds of the other kind, because there
+    was no Kafka before, or is none any more, is treated as what it is.
     """
 
     def __init__(self, settings: Settings, slot: int, *, spool: bool) -> None:
@@ -96,7 +97,7 @@ class LocalLog:
 
     async def start(self) -> None:
         """Open the file. Raises LogUnavailable when the disk does not let us; a later append tries again."""
-        if self._state == KEPT and self._settings.log.retention_s > 0:
+        if self._settings.log.retention_s > 0:
             self._tidier = asyncio.create_task(self._tidy_for_ever())
         await self.count()
 
