@@ -7,6 +7,7 @@ that came.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -27,6 +28,9 @@ from daemon.events.payload import (
 
 #: Last part of the browser endpoint's path → the type that its body must have.
 BROWSER_TYPES = {"t": "track", "p": "page", "i": "identify", "g": "group"}
+
+#: What an event may be. `screen` and `alias` come from Segment-style senders (contracts 0.2.23b).
+TYPES = frozenset({"track", "page", "identify", "group", "screen", "alias"})
 
 #: Types whose userId is linked to the visitor.
 LINKING = frozenset({"identify", "alias"})
@@ -60,6 +64,7 @@ class Event(Struct, gc=False):
     userId: str | None = None
     anonymousId: str | None = None
     groupId: str | None = None
+    previousId: str | None = None
     properties: Raw = Raw(b"")
     traits: Raw = Raw(b"")
     context: dict[str, Raw] | None = None
@@ -68,11 +73,26 @@ class Event(Struct, gc=False):
     messageId: str | None = None
 
 
+class TypedByPath(Event, gc=False):
+    """An event whose type the path says (Segment-style paths)."""
+
+    type: str = ""
+
+
+class Batch(Struct, gc=False):
+    """The body of /v1/batch: each item is decoded by itself, so that a bad one fails alone."""
+
+    batch: list[Raw]
+    sentAt: str | None = None
+
+
 class _Page(Struct, gc=False):
     url: Any = None
 
 
 _events = JsonReader.of(Event)
+_typed_by_path = JsonReader.of(TypedByPath)
+_batches = JsonReader.of(Batch, depth_max=0)
 _pages: msgspec.json.Decoder[_Page] = msgspec.json.Decoder(_Page)
 
 
@@ -89,6 +109,81 @@ def decode(body: bytes, expected_type: str) -> Event:
     return event
 
 
+def decode_server(body: bytes) -> Event:
+    """One event of any type out of a server's request body. Raises InvalidPayload."""
+    event: Event = _events.read(body)
+    check_type(event)
+    check(event)
+    return event
+
+
+def decode_by_path(body: bytes, path_type: str) -> Event:
+    """One event of a Segment-style path, whose type may be absent but not another. Raises InvalidPayload."""
+    event: TypedByPath = _typed_by_path.read(body)
+    if event.type and event.type != path_type:
+        raise InvalidPayload(f'type must be "{path_type}" on this path, or absent', "type")
+    event.type = path_type
+    check(event)
+    return event
+
+
+def decode_batch(body: bytes, items_max: int) -> Batch:
+    """The batch with its items still encoded. Raises InvalidPayload, BatchTooLarge."""
+    batch: Batch = _batches.read(body)
+    if not batch.batch:
+        raise InvalidPayload("batch must hold at least one event", "batch")
+    if len(batch.batch) > items_max:
+        raise BatchTooLarge(f"batch holds {len(batch.batch)} events; at most {items_max} are taken", "batch")
+    batch.sentAt = optional_time(batch.sentAt, "sentAt")
+    return batch
+
+
+class BatchTooLarge(InvalidPayload):
+    """More items or bytes than a batch may have (400 BATCH_TOO_LARGE)."""
+
+
+def decode_item(item: Raw, bytes_max: int) -> Event:
+    """One item of a batch. Raises InvalidPayload, worded for the batch's `errors`."""
+    data = bytes(item)
+    if len(data) > bytes_max:
+        raise InvalidPayload(f"the event is over {bytes_max} bytes")
+    try:
+        return decode_server(data)
+    except InvalidPayload as error:
+        if error.message.endswith(" is required"):
+            raise InvalidPayload(f"Missing required field: {error.field}", error.field) from None
+        raise InvalidPayload(error.message.replace("the body", "the event"), error.field) from None
+
+
+def check_type(event: Event) -> None:
+    """Refuse a type that is none of ours."""
+    if event.type not in TYPES:
+        raise InvalidPayload(f"type must be one of {', '.join(sorted(TYPES))}", "type")
+
+
+def correct_time(event: Event, sent_at: str | None, received_s: float) -> None:
+    """
+    Correct `timestamp` by the sender's clock error, receivedAt - sentAt (contracts 0.2.23).
+
+    Without a timestamp or a sentAt (the event's own, else the batch's) there is nothing to correct; a
+    result that no calendar has leaves the timestamp as it was.
+    """
+    event.sentAt = event.sentAt or sent_at
+    if event.timestamp is None or event.sentAt is None:
+        return
+    try:
+        error = datetime.fromtimestamp(received_s, UTC) - _utc(event.sentAt)
+        corrected = (_utc(event.timestamp) + error).astimezone(UTC)
+    except (OverflowError, ValueError):
+        return
+    event.timestamp = corrected.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _utc(text: str) -> datetime:
+    time = datetime.fromisoformat(text.upper())
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+
+
 def check(event: Event) -> None:
     """
     The rules for one event whose type is known to be one of ours (contracts A.1, 0.2.12).
@@ -100,10 +195,12 @@ def check(event: Event) -> None:
         required_text(event.event, "event", NAME_CHARS_MAX, " on track")
     else:
         event.event = optional_text(event.event, "event", NAME_CHARS_MAX)
-    if kind == "identify":
-        required_text(event.userId, "userId", ID_CHARS_MAX, " on identify")
+    if kind in LINKING:
+        required_text(event.userId, "userId", ID_CHARS_MAX, f" on {kind}")
     else:
         event.userId = optional_text(event.userId, "userId", ID_CHARS_MAX)
+    if kind == "alias":
+        required_text(event.previousId, "previousId", ID_CHARS_MAX, " on alias")
     if kind == "group":
         required_text(event.groupId, "groupId", ID_CHARS_MAX, " on group")
     else:
@@ -184,6 +281,7 @@ def to_envelope(event: Event, received: Received) -> Envelope:
         userId=event.userId or received.user_id or UNSET,
         anonymousId=received.anonymous_id or UNSET,
         groupId=event.groupId or UNSET,
+        previousId=(event.previousId or UNSET) if event.type == "alias" else UNSET,
         properties=event.properties if event.properties is not _NOTHING else UNSET,
         traits=event.traits if event.traits is not _NOTHING else UNSET,
         context=context or UNSET,

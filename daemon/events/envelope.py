@@ -36,6 +36,7 @@ class Envelope(Struct, kw_only=True, gc=False):
     userId: str | UnsetType = UNSET
     anonymousId: str | UnsetType = UNSET
     groupId: str | UnsetType = UNSET
+    previousId: str | UnsetType = UNSET
     properties: Raw | UnsetType = UNSET
     traits: Raw | UnsetType = UNSET
     context: dict[str, Any] | Raw | UnsetType = UNSET

@@ -41,18 +41,19 @@ class JsonReader(Struct, frozen=True):
     """Decodes bodies to one type and says what is wrong in words for the caller."""
 
     decoder: Any
+    depth_max: int
 
     @classmethod
-    def of(cls, kind: Any) -> JsonReader:
-        """A reader of bodies of type `kind`."""
-        return cls(msgspec.json.Decoder(kind))
+    def of(cls, kind: Any, depth_max: int = DEPTH_MAX) -> JsonReader:
+        """A reader of bodies of type `kind`; `depth_max` 0 leaves the depth to msgspec (items are read again)."""
+        return cls(msgspec.json.Decoder(kind), depth_max)
 
     def read(self, body: bytes) -> Any:
         """The decoded body. Raises InvalidPayload."""
         try:
             if not body.isascii():
                 body.decode()  # msgspec does not look at the bytes of what it only passes through
-            if body.count(b"{") + body.count(b"[") > DEPTH_MAX:
+            if self.depth_max and body.count(b"{") + body.count(b"[") > self.depth_max:
                 _check_depth(body)
             return self.decoder.decode(body)
         except msgspec.ValidationError as error:

@@ -11,14 +11,20 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from daemon.events import datafly
+from daemon.events import datafly, pixel
+from daemon.frontend.datafly.batch import BatchEndpoint
 from daemon.frontend.datafly.browser import BrowserEndpoint
+from daemon.frontend.datafly.pixel import PixelEndpoint, gif_error
 from daemon.frontend.datafly.recognise import Recogniser
+from daemon.frontend.datafly.segment import SegmentEndpoint
+from daemon.frontend.dispatch import EventsEndpoint
 from daemon.frontend.kit import Kit
 from daemon.frontend.reply import CLOSE, JSON
 from daemon.frontend.rsgi import Scope, Transport
 
 log = logging.getLogger(__name__)
+
+PIXELS = "/v1/pixel/"
 
 Endpoint = Callable[[Scope, Transport], Awaitable[None]]
 
@@ -31,6 +37,10 @@ class App:
         recogniser = Recogniser(kit)
         self._endpoints: dict[str, Endpoint] = {
             **{f"/v1/{letter}": BrowserEndpoint(kit, letter, recogniser) for letter in datafly.BROWSER_TYPES},
+            **{f"/v1/{kind}": SegmentEndpoint(kit, kind, recogniser) for kind in datafly.TYPES},
+            **{f"{PIXELS}{kind}": PixelEndpoint(kit, kind, recogniser) for kind in pixel.TYPES},
+            "/v1/events": EventsEndpoint(kit, recogniser),
+            "/v1/batch": BatchEndpoint(kit, recogniser),
             "/health": self._health,
         }
 
@@ -62,7 +72,11 @@ class App:
 
     async def _not_found(self, scope: Scope, transport: Transport) -> None:
         self._kit.accounts.other("not_found")
-        text = f"there is nothing at {scope.path[:200]}; events go to /v1/t, /v1/p, /v1/i and /v1/g"
+        if scope.path.startswith(PIXELS):
+            reply = gif_error(404, "NOT_FOUND", [])
+            transport.response_bytes(reply.status, reply.headers, reply.body)
+            return
+        text = f"there is nothing at {scope.path[:200]}; browsers send to /v1/t, /v1/p, /v1/i and /v1/g"
         transport.response_bytes(404, [JSON], datafly.error_body("NOT_FOUND", text))
 
 

@@ -17,21 +17,28 @@ PIPELINE_PREFIX = "dk_"
 TOKEN_CHARS_MAX = 256
 
 
-def pipeline_key(scope: Scope) -> str:
+def pipeline_key(scope: Scope, *, in_query: bool = True) -> str:
     """
     The key out of `Authorization: Bearer`, Basic's user name, or `?wk=` (sendBeacon can send no header).
 
-    A header decides alone: a bad one is not rescued by the query. Refuses (401) when there is none.
+    A header decides alone: a bad one is not rescued by the query, which `in_query` False leaves out.
+    Refuses (401) when there is none.
     """
     header = scope.headers.get("authorization")
     if header is not None:
         token = _from_header(header)
         if token is None:
             raise bad_key("the Authorization header holds no pipeline key; send 'Bearer dk_…'")
-    elif "wk=" in scope.query_string:
+    elif in_query and "wk=" in scope.query_string:
         token = parse_qs(scope.query_string, max_num_fields=100).get("wk", [""])[0]
     else:
-        raise bad_key("no pipeline key; send 'Authorization: Bearer dk_…' or ?wk=dk_…")
+        either = " or ?wk=dk_…" if in_query else ""
+        raise bad_key(f"no pipeline key; send 'Authorization: Bearer dk_…'{either}")
+    return checked(token)
+
+
+def checked(token: str) -> str:
+    """`token` if it can be a pipeline key at all. Refuses (401)."""
     if not token.startswith(PIPELINE_PREFIX) or len(token) > TOKEN_CHARS_MAX:
         raise bad_key("this is no pipeline key; they begin with dk_")
     return token

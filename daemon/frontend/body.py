@@ -26,9 +26,13 @@ JSON_TYPES = ("application/json", "text/plain")
 _CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 
 
-def check_type(headers: RequestHeaders) -> None:
+#: What some SDKs declare for a body of JSON, gzipped or not (contracts 0.1.7).
+FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+def check_type(headers: RequestHeaders, taken: tuple[str, ...] = JSON_TYPES) -> None:
     """
-    Refuse a body that is not declared as JSON in UTF-8 (415).
+    Refuse a body that is not declared as JSON in UTF-8 (415); `taken` are the media types that hold JSON.
 
     A request without a Content-Type declares nothing else (a Blob without a type, sent by sendBeacon)
     and is read as JSON.
@@ -37,7 +41,7 @@ def check_type(headers: RequestHeaders) -> None:
     if declared is None or declared == "application/json":
         return
     media, *parameters = declared.split(";")
-    if media.strip().lower() not in JSON_TYPES:
+    if media.strip().lower() not in taken:
         raise Refusal(
             Outcome.UNSUPPORTED,
             f"content type {media.strip()[:80]!r} is not taken; send application/json (or text/plain with JSON in it)",

@@ -11,7 +11,7 @@ from daemon.frontend.body import BodyReader
 from daemon.frontend.client import ClientAddress
 from daemon.frontend.tick import Ticker
 from daemon.frontend.work import RandomPool
-from daemon.ports import KeyStore, RateLimiter
+from daemon.ports import KeyStore, RateLimiter, SourceDirectory
 
 
 class Kit:
@@ -21,6 +21,7 @@ class Kit:
         self,
         settings: Settings,
         keys: KeyStore,
+        directory: SourceDirectory,
         limiter: RateLimiter,
         ticker: Ticker,
         accounts: Accounts,
@@ -28,6 +29,7 @@ class Kit:
     ) -> None:
         self.settings = settings
         self.keys = keys
+        self.directory = directory
         self.limiter = limiter
         self.ticker = ticker
         self.accounts = accounts

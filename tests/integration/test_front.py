@@ -59,7 +59,7 @@ class Front:
         self.metrics = IngestMetrics(list(Outcome))
         queue = OutboxMetrics()
         ticker = Ticker("raw-events", 0.001, self.visits, self.outbox, HotKeys(1000), self.metrics, queue)
-        self.kit = Kit(settings, self.keys, self.limiter, ticker, Accounts(self.metrics))
+        self.kit = Kit(settings, self.keys, self.keys, self.limiter, ticker, Accounts(self.metrics))
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.server = HttpServer(

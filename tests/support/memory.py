@@ -17,6 +17,7 @@ class MemoryKeys:
 
     def __init__(self, sources: dict[str, Source]) -> None:
         self.sources = sources
+        self.secrets: dict[str, bytes] = {}
         self.away = False
 
     def cached(self, token: str) -> Source | None:
@@ -30,6 +31,14 @@ class MemoryKeys:
             raise StoreUnavailable("no store answers", retry_after_s=2.5)
         source = self.sources.get(token)
         return source if source is not None and source.enabled else None
+
+    async def by_id(self, source_id: str) -> Source | None:
+        """A SourceDirectory too."""
+        return next((s for s in self.sources.values() if s.id == source_id and s.enabled), None)
+
+    async def secret(self, source_id: str) -> bytes | None:
+        """`secrets` by id."""
+        return self.secrets.get(source_id)
 
     def origin_listed(self, origin: str) -> bool:
         """Whether some enabled source lists it."""

@@ -24,12 +24,17 @@ PENDING_WAIT_S = 1.0
 class DataflyEndpoint(EventEndpoint):
     """Base of Datafly's endpoints."""
 
-    #: what Allow says beside OPTIONS
+    #: what Allow says
     allow = "POST"
+    #: media types that are read as JSON
+    media_types: tuple[str, ...] = body.JSON_TYPES
 
-    async def by_key(self, scope: Scope) -> Source:
+    async def by_key(self, scope: Scope, *, in_query: bool = True) -> Source:
         """The source of the request's pipeline key. Refuses (401)."""
-        token = auth.pipeline_key(scope)
+        return await self.source_of(auth.pipeline_key(scope, in_query=in_query))
+
+    async def source_of(self, token: str) -> Source:
+        """The source of a pipeline key. Refuses (401)."""
         source = self.kit.keys.cached(token)
         if source is None:
             source = await self.kit.keys.find(token)
@@ -44,7 +49,7 @@ class DataflyEndpoint(EventEndpoint):
     def declared(self, call: Call, bytes_max: int) -> int | None:
         """The body's declared length. Refuses its type and encoding (415) and its length (413) before it is read."""
         headers = call.scope.headers
-        body.check_type(headers)
+        body.check_type(headers, self.media_types)
         body.check_encoding(headers.get("content-encoding"))
         return body.check_length(headers, bytes_max)
 

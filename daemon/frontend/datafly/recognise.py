@@ -89,7 +89,8 @@ class Recogniser:
         """A work for an event that a server sent: its own context stands, and its visitor's past is added."""
         now_s = self._kit.now()
         event_id, claim_id = self._id(source, event)
-        visitor = event.anonymousId
+        # alias says that whom it calls previousId is the user: that is the visitor whose hash learns it
+        visitor = event.previousId if event.type == "alias" else event.anonymousId
         clicks: dict[str, str] = {}
         learn: dict[str, str] = {}
         if visitor is not None:
@@ -109,7 +110,7 @@ class Recogniser:
             source=source.id,
             channel=channel,
             received_at=self._times.iso(now_s),
-            anonymous_id=visitor,
+            anonymous_id=event.anonymousId or visitor,
             user_id=None,
             ip=None,
             user_agent=None,
