@@ -183,7 +183,7 @@ def test_a_variable_in_the_environment_file_reaches_the_service_and_the_command(
     stopped.write("/etc/headgate/environment", "HEADGATE_ADMIN_PORT=9191\n")
     try:
         service.start(stopped)
-        assert stopped.request(9191, "GET", "/readyz")[0] == 200
+        assert stopped.request(9191, "GET", "/readyz") == (200, b'{"ready":true,"reasons":[]}')
         assert stopped.run(service.COMMAND, "slots", "--json").returncode == 0
     finally:
         stopped.run("rm", "/etc/headgate/environment")
