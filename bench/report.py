@@ -47,11 +47,19 @@ class Round:
     who: str
     load: Load
     cpu_s: float
+    by_role: dict[str, float] = field(default_factory=dict)
 
     @property
     def cpu_per_1000(self) -> float:
         """CPU seconds for 1,000 requests; 0.0 without any."""
-        return 1000 * self.cpu_s / self.load.requests if self.load.requests else 0.0
+        return self._per_1000(self.cpu_s)
+
+    def share(self, role: str) -> float:
+        """The same of one role."""
+        return self._per_1000(self.by_role.get(role, 0.0))
+
+    def _per_1000(self, cpu_s: float) -> float:
+        return 1000 * cpu_s / self.load.requests if self.load.requests else 0.0
 
 
 def judge(load: Load, events: Counts) -> list[str]:
@@ -138,6 +146,7 @@ def round_json(one: Round) -> dict[str, Any]:
         "requests_per_s": _per_s(one.load.requests, one.load.seconds),
         "failed": one.load.failed,
         "cpu_s_per_1000_requests": one.cpu_per_1000,
+        "by_role": {role: one.share(role) for role in one.by_role},
         "endpoints": [dataclasses.asdict(row) for row in one.load.rows],
     }
 
@@ -236,6 +245,10 @@ def show_rounds(console: Console, rounds: list[Round], unit: str) -> None:
         least, low, high = ratios(rounds, who, unit)
         spread = "" if who == unit else f"   (pairs: {low:.2f} to {high:.2f})"
         console.print(f"{who}: {least:.2f}{spread}")
+    split = {role: [one.share(role) for one in rounds if role in one.by_role] for role in ROLES}
+    parts = ", ".join(f"{role} {min(found):.4f}" for role, found in split.items() if found)
+    if parts:
+        console.print(f"of Headgate's CPU s per 1,000 requests, least: {parts}")
 
 
 def _per_s(count: int, seconds: float) -> float:

@@ -216,7 +216,12 @@ def _compare(
             rounds += [
                 bare,
                 Round("Headgate", result.load, own),
-                Round("Headgate with its stores", result.load, sum(result.used.cpu_s.values())),
+                Round(
+                    "Headgate with its stores",
+                    result.load,
+                    sum(result.used.cpu_s.values()),
+                    dict(result.used.cpu_s),
+                ),
             ]
     show_rounds(console, rounds, UNIT)
     for line in wrong:
