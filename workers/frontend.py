@@ -39,7 +39,7 @@ GC_THRESHOLDS = (50_000, 20, 50)
 async def frontend(ctx: ChildContext) -> None:
     """Answer HTTP on `ctx.listen_fd` until a drain is asked for."""
     settings = ctx.settings
-    ingest, queue, stores = IngestMetrics(list(Outcome)), OutboxMetrics(), StoreMetrics()
+    ingest, queue, stores = IngestMetrics(list(Outcome)), OutboxMetrics(), StoreMetrics(("redis", "postgres"))
     ctx.instruments.add(*ingest.instruments(), *queue.instruments(), *stores.instruments())
 
     pool = PostgresPool(settings.postgres, stores)
