@@ -6,7 +6,7 @@ import pytest
 
 from tests.servers.tools import in_ci
 
-pytest_plugins = ["tests.fixtures.folders", "tests.fixtures.stores", "tests.fixtures.kafka"]
+pytest_plugins = ["tests.fixtures.folders", "tests.fixtures.stores", "tests.fixtures.kafka", "tests.fixtures.front"]
 
 _skipped: list[str] = []
 

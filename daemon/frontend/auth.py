@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from urllib.parse import parse_qs
 
 from daemon.events.outcome import Outcome
+from daemon.frontend.query import parameter
 from daemon.frontend.refusal import Refusal
 from daemon.frontend.rsgi import Scope
 
@@ -30,7 +30,7 @@ def pipeline_key(scope: Scope, *, in_query: bool = True) -> str:
         if token is None:
             raise bad_key("the Authorization header holds no pipeline key; send 'Bearer dk_…'")
     elif in_query and "wk=" in scope.query_string:
-        token = parse_qs(scope.query_string, max_num_fields=100).get("wk", [""])[0]
+        token = parameter(scope.query_string, "wk")
     else:
         either = " or ?wk=dk_…" if in_query else ""
         raise bad_key(f"no pipeline key; send 'Authorization: Bearer dk_…'{either}")

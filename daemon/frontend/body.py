@@ -8,6 +8,7 @@ answered without waiting for the body.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections import deque
 
@@ -64,12 +65,13 @@ def check_length(headers: RequestHeaders, bytes_max: int) -> int | None:
 
 
 def too_large(bytes_max: int) -> Refusal:
-    """413. The connection closes, since the rest of the body is not read."""
-    return Refusal(
-        Outcome.TOO_LARGE,
-        f"the body is over {bytes_max} bytes (inflated); send less",
-        [("connection", "close")],
-    )
+    """413."""
+    return Refusal(Outcome.TOO_LARGE, f"the body is over {bytes_max} bytes (inflated); send less")
+
+
+#: How much of a refused body is read to its end, and for how long.
+DISCARD_BYTES_MAX = 16 * 1024 * 1024
+DISCARD_S = 5.0
 
 
 class BodyReader:
@@ -125,6 +127,20 @@ class BodyReader:
         if encoding is not None and encoding not in ("", "identity"):
             body = inflate(body, encoding.strip().lower(), bytes_max)
         return body
+
+    async def discard(self, transport: Transport) -> None:
+        """
+        Read what a refused caller still sends, within DISCARD_BYTES_MAX and DISCARD_S, and forget it.
+
+        Closing at once would make the kernel reset the connection, and the caller would lose the answer.
+        """
+        left = DISCARD_BYTES_MAX
+        with contextlib.suppress(Exception):  # TimeoutError, or granian's kinds when the caller has hung up
+            async with asyncio.timeout(DISCARD_S):
+                async for part in transport:
+                    left -= len(part)
+                    if left < 0:
+                        return
 
     def _swept(self) -> None:
         loop = asyncio.get_running_loop()

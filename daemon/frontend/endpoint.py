@@ -15,7 +15,7 @@ from time import perf_counter
 from daemon.errors import Unavailable
 from daemon.events.outcome import Outcome
 from daemon.events.payload import InvalidPayload
-from daemon.frontend.body import CallerGone
+from daemon.frontend.body import DISCARD_BYTES_MAX, CallerGone
 from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import Headers, Refusal, unavailable
 from daemon.frontend.reply import CLOSE, Reply
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class Call:
     """One request in work: its head, its body's way in, and the events of it that have not ended."""
 
-    __slots__ = ("cors", "left", "scope", "started", "transport")
+    __slots__ = ("cors", "left", "scope", "started", "transport", "unread")
 
     def __init__(self, scope: Scope, transport: Transport) -> None:
         self.scope = scope
@@ -37,6 +37,16 @@ class Call:
         self.cors: Headers = []
         #: events received with this request that have no outcome yet; 1 until a batch's items are known
         self.left = 1
+        #: whether the caller may still be sending the body
+        self.unread = True
+
+    @property
+    def body_length(self) -> int:
+        """Bytes of the body as far as the head tells; -1: unknown, as it comes in chunks."""
+        headers = self.scope.headers
+        if headers.get("transfer-encoding") is not None:
+            return -1
+        return int(str(headers.get("content-length", "0"))[:18])
 
 
 class EventEndpoint(ABC):
@@ -71,10 +81,13 @@ class EventEndpoint(ABC):
             reply = self._refused(call, refusal)
         finally:
             accounts.finished(outcome, call.left)
-        if self.kit.draining:
+        discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
+        if self.kit.draining or (call.unread and not discard and call.body_length):
             reply.headers.append(CLOSE)
         transport.response_bytes(reply.status, reply.headers, reply.body)
         self._seconds.observe(perf_counter() - call.started)
+        if discard:
+            await self.kit.bodies.discard(transport)
 
     def found(self, call: Call, events: int) -> None:
         """The request holds `events` ≥ 1 events: from now on each has an outcome of its own."""

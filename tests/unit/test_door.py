@@ -58,6 +58,8 @@ def basic(text: str) -> str:
         Head(("authorization", basic("dk_live_abc"))),
         Head(query="wk=dk_live_abc"),
         Head(query="x=1&wk=dk%5Flive_abc"),
+        Head(query="&".join(["x=1"] * 2000) + "&wk=dk_live_abc&wk=second"),
+        Head(query="xwk=no&wk=dk_live_abc"),
     ],
 )
 def test_where_a_key_may_stand(head: Head) -> None:
@@ -84,6 +86,7 @@ def test_where_a_key_may_stand(head: Head) -> None:
         Head(query="wk="),
         Head(query="wk=nope"),
         Head(query="key=dk_live_abc"),
+        Head(query="xwk=dk_live_abc"),
     ],
 )
 def test_what_is_no_key(head: Head) -> None:

@@ -56,7 +56,9 @@ class DataflyEndpoint(EventEndpoint):
     async def read(self, call: Call, length: int | None, bytes_max: int) -> bytes:
         """The request's body, inflated, at most `bytes_max` bytes of it."""
         encoding = call.scope.headers.get("content-encoding")
-        return await self.kit.bodies.read(call.transport, length, encoding, bytes_max)
+        data = await self.kit.bodies.read(call.transport, length, encoding, bytes_max)
+        call.unread = False
+        return data
 
     async def published(self, work: DataflyWork) -> Outcome:
         """The event's outcome, once it is durable or a duplicate. Refuses (503) otherwise."""

@@ -7,13 +7,12 @@ falls back to another way. The secrets of sources are never tried in turn: the r
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
-
 from daemon.events.outcome import Outcome
 from daemon.events.signatures import BadSignature, check_datafly
 from daemon.frontend import auth, body
 from daemon.frontend.datafly.door import DataflyEndpoint
 from daemon.frontend.endpoint import Call
+from daemon.frontend.query import parameter
 from daemon.frontend.refusal import Refusal
 from daemon.frontend.rsgi import Scope
 from daemon.ports import Source
@@ -33,6 +32,7 @@ class SignedEndpoint(DataflyEndpoint):
         scope = call.scope
         source = await self._named_source(scope)
         data = await self.kit.bodies.read(call.transport, length, None, bytes_max)
+        call.unread = False
         secret = await self.kit.directory.secret(source.id)
         if secret is None:
             raise _bad_signature(f"source {source.id} has no secret key to check a signature with")
@@ -56,7 +56,7 @@ class SignedEndpoint(DataflyEndpoint):
             return await self.source_of(auth.checked(key.strip()))
         if headers.get("authorization") is not None:
             return await self.by_key(scope, in_query=False)
-        source_id = parse_qs(scope.query_string, max_num_fields=100).get("source", [""])[0]
+        source_id = parameter(scope.query_string, "source")
         if not source_id:
             host = str(headers.get("host", "")).lower()
             hosts = self.kit.settings.datafly.hosts
