@@ -91,7 +91,7 @@ def revoke(id_or_prefix: str, config: str | None, as_json: bool) -> None:
     """Revoke a key."""
     from daemon.cli.output import print_json
 
-    key: KeyInfo = with_catalog(config, lambda catalog: catalog.revoke_key(id_or_prefix))
+    key: KeyInfo = with_catalog(config, lambda catalog: catalog.revoke_key(id_or_prefix.removesuffix("…")))
     if as_json:
         print_json(_document(key))
     else:

@@ -13,6 +13,9 @@ from typing import Any
 
 import msgspec
 
+#: A wider line is cut; only a source with very many origins comes near it.
+TABLE_CHARS_MAX = 4000
+
 
 def on_terminal() -> bool:
     """Whether standard output is a terminal."""
@@ -44,18 +47,17 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: st
     if not texts:
         sys.stdout.write(empty + "\n")
         return
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        # The first column holds ids, which are copied: they stay whole whatever the width.
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
     for line in texts:
         table.add_row(*(Text(text, style=_style(text)) for text in line))
-    Console(no_color=not coloured()).print(table)
+    # As wide as its content: the terminal breaks what is too long, and what is copied stays whole.
+    Console(no_color=not coloured(), width=TABLE_CHARS_MAX, soft_wrap=True).print(table)
 
 
 def print_fields(pairs: Sequence[tuple[str, Any]]) -> None:

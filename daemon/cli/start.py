@@ -71,7 +71,9 @@ class Start:
         if self._retrying is None or self._retrying.done():
             tell(settings)
         else:
-            self._retrying.add_done_callback(lambda task: None if task.cancelled() else self._told_late(settings))
+            self._retrying.add_done_callback(
+                lambda task: None if task.cancelled() else self._told_late(settings)
+            )
 
     def _told_late(self, settings: Settings) -> None:
         if not self.exit_code:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import resource
 import shutil
 import socket
@@ -125,18 +124,15 @@ def _port(subject: str, host: str, port: int, variable: str, instance: int, answ
         except OSError as error:
             owner = port_owner(port)
             # Who holds a port can't be seen through a service's sandbox; then the instance's word has to do.
-            if instance and (_pid_in(owner) == instance or (answers and not owner)):
+            if instance and (owner.pid == instance if owner is not None else answers):
                 return Finding(subject, "ok", f"{where}, held by the running instance")
             taken = (
-                f"{where} is taken by {owner}" if owner else f"{where} can't be listened on: {error.strerror}"
+                f"{where} is taken by {owner.name} (pid {owner.pid})"
+                if owner is not None
+                else f"{where} can't be listened on: {error.strerror}"
             )
             return Finding(subject, "failed", taken, f"stop that, or set {variable} to a free port")
     return Finding(subject, "ok", f"{where} is free")
-
-
-def _pid_in(owner: str) -> int:
-    match = re.search(r"pid (\d+)", owner)
-    return int(match[1]) if match else 0
 
 
 def limits(settings: Settings) -> list[Finding]:
