@@ -51,7 +51,7 @@ class Accounts:
             self.ended(outcome, left)
 
     def other(self, kind: str) -> None:
-        """A request without an event: preflight, health, not_found, method_not_allowed."""
+        """A request without an event: preflight, health, asset, not_found, method_not_allowed."""
         self.metrics.other_requests.at(kind).n += 1
 
     def refused(self, outcome: Outcome, status: int, path: str, message: str, request_id: str) -> None:

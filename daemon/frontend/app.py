@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from daemon.events import datafly, pixel
+from daemon.frontend import assets
 from daemon.frontend.datafly.batch import BatchEndpoint
 from daemon.frontend.datafly.browser import BrowserEndpoint
 from daemon.frontend.datafly.pixel import PixelEndpoint, gif_error
@@ -41,6 +42,7 @@ class App:
             **{f"{PIXELS}{kind}": PixelEndpoint(kit, kind, recogniser) for kind in pixel.TYPES},
             "/v1/events": EventsEndpoint(kit, recogniser),
             "/v1/batch": BatchEndpoint(kit, recogniser),
+            "/datafly.js": assets.sdk(kit),
             "/health": self._health,
         }
 

@@ -55,9 +55,9 @@ class IngestMetrics(Room):
         )
         self.other_requests = Counter(
             "headgate_other_requests",
-            "Requests that carry no event: preflight, health, not_found, method_not_allowed.",
+            "Requests that carry no event: preflight, health, asset, not_found, method_not_allowed.",
             "kind",
-            ("preflight", "health", "not_found", "method_not_allowed"),
+            ("preflight", "health", "asset", "not_found", "method_not_allowed"),
         )
 
 
