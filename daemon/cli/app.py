@@ -41,8 +41,25 @@ class Terminated(Exception):
     """TERM came while a command worked."""
 
 
+class Interrupted(Exception):
+    """Ctrl-C; click would write an empty line for it, into a pipe too."""
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has ended (`| head`); click would make a failure of the BrokenPipeError."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in modules of their own; the list of commands imports none of them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was called."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
+        except KeyboardInterrupt:
+            raise Interrupted from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """The commands in the order of the table."""
@@ -103,11 +120,14 @@ def run(arguments: list[str]) -> int:
         return _fail(_sentence(error), "UsageError", UsageError.exit_code, as_json=as_json)
     except HeadgateError as error:
         return _fail(str(error), type(error).__name__, error.exit_code, as_json=as_json)
-    except (KeyboardInterrupt, click.Abort):
+    except (Interrupted, KeyboardInterrupt, click.Abort):
+        if sys.stderr.isatty():
+            # Behind the ^C that the terminal has shown.
+            sys.stderr.write("\n")
         return EXIT_INTERRUPTED
     except Terminated:
         return EXIT_TERMINATED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         _forget_stdout()
         return 0
     except Exception as error:  # noqa: BLE001  the last resort: one line instead of a traceback

@@ -57,7 +57,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: st
     for line in texts:
         table.add_row(*(Text(text, style=_style(text)) for text in line))
     # As wide as its content: the terminal breaks what is too long, and what is copied stays whole.
-    Console(no_color=not coloured(), width=TABLE_CHARS_MAX, soft_wrap=True).print(table)
+    Console(color_system="auto" if coloured() else None, width=TABLE_CHARS_MAX, soft_wrap=True).print(table)
 
 
 def print_fields(pairs: Sequence[tuple[str, Any]]) -> None:

@@ -40,8 +40,15 @@ def test_a_source_from_its_creation_to_its_end(headgate: Command) -> None:
     [listed] = headgate.json("sources", "list")
     assert listed == {name: value for name, value in made.items() if not name.endswith("_key")}
 
-    updated = headgate.json("sources", "update", made["id"], "--name", "store", "--default-limits", "--no-origins")
-    assert (updated["name"], updated["rate_per_s"], updated["burst"], updated["origins"]) == ("store", None, None, [])
+    updated = headgate.json(
+        "sources", "update", made["id"], "--name", "store", "--default-limits", "--no-origins"
+    )
+    assert (updated["name"], updated["rate_per_s"], updated["burst"], updated["origins"]) == (
+        "store",
+        None,
+        None,
+        [],
+    )
     assert updated["cookie_domain"] == "acme.com"
     assert headgate.json("sources", "update", made["id"], "--host-only-cookies")["cookie_domain"] is None
 
@@ -90,7 +97,7 @@ def test_a_key_is_revoked_by_whatever_names_it(named: str, headgate: Command) ->
     assert revoked["id"] == key["id"]
     assert revoked["revoked_at"]
     after = {one["id"]: one["revoked_at"] for one in headgate.json("keys", "list")}
-    assert [id for id, at in after.items() if at] == [key["id"]]
+    assert [name for name, at in after.items() if at] == [key["id"]]
     assert headgate.json("keys", "revoke", key["id"])["revoked_at"] == revoked["revoked_at"]
 
 
@@ -113,7 +120,9 @@ def test_a_change_is_announced_to_the_frontends_at_once(
 
 def test_without_redis_a_change_is_made_and_the_delay_is_told(headgate: Command) -> None:
     made = headgate.json("sources", "create", "--tenant", "acme", "--name", "shop")
-    done = headgate.with_(HEADGATE_REDIS__URL="redis://127.0.0.1:1")("sources", "disable", made["id"], "--json")
+    done = headgate.with_(HEADGATE_REDIS__URL="redis://127.0.0.1:1")(
+        "sources", "disable", made["id"], "--json"
+    )
     assert '"enabled": false' in done.stdout
     assert "headgate: note: Redis is away" in done.stderr
 
@@ -180,10 +189,13 @@ def test_a_database_that_is_away_or_unusable_is_told_without_its_password(headga
     assert "topsecret" not in bad.error("keys", "list", code=SettingsError.exit_code)
 
 
-def test_without_an_instance_a_command_brings_its_own_servers_and_two_at_once_take_turns(tmp_path: Path) -> None:
+def test_without_an_instance_a_command_brings_its_own_servers_and_two_at_once_take_turns(
+    tmp_path: Path,
+) -> None:
     headgate = Command(HEADGATE_DATA_DIR=str(tmp_path / "data"))
     both = [
-        headgate.start("sources", "create", "--tenant", "acme", "--name", name, "--json") for name in ("one", "two")
+        headgate.start("sources", "create", "--tenant", "acme", "--name", name, "--json")
+        for name in ("one", "two")
     ]
     for process in both:
         out, err = process.communicate(timeout=60)

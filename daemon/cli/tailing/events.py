@@ -41,7 +41,13 @@ def pretty_printer() -> Printer:
     from rich.highlighter import JSONHighlighter
     from rich.text import Text
 
-    console = Console(no_color=not coloured(), highlight=False, soft_wrap=True, markup=False, emoji=False)
+    console = Console(
+        color_system="auto" if coloured() else None,
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+        emoji=False,
+    )
     highlighter = JSONHighlighter()
 
     def show(stored: StoredRecord, head: Head) -> None:

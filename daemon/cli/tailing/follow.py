@@ -142,20 +142,23 @@ async def _newest(
     """
     now_ms = int(time.time() * 1000)
     windows = [now_ms - int(window_s * 1000) for window_s in WINDOWS_S]
-    best: list[tuple[tuple[int, str, int, int], StoredRecord, Head]] = []
+    best: list[tuple[int, int, StoredRecord, Head]] = []
     for start_ms in [start for start in windows if since_ms is None or start > since_ms] + [since_ms]:
         best = []
+        number = 0
         async with aclosing(selected(start_ms)) as events:
             async for stored, head in events:
-                # The place makes the order total, so that records themselves are never compared.
-                entry = ((stored.record.timestamp_ms, *_place(stored)), stored, head)
+                # Of the same millisecond, what the log gives later counts as younger. The number also makes the
+                # order total, so that records themselves are never compared.
+                number += 1
+                entry = (stored.record.timestamp_ms, number, stored, head)
                 if len(best) < count:
                     heapq.heappush(best, entry)
-                elif entry[0] > best[0][0]:
+                elif entry > best[0]:
                     heapq.heapreplace(best, entry)
         if len(best) >= count:
             break
-    return [(stored, head) for _, stored, head in sorted(best, key=lambda entry: entry[0])]
+    return [(stored, head) for _, _, stored, head in sorted(best)]
 
 
 def _place(stored: StoredRecord) -> tuple[str, int, int]:
