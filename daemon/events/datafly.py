@@ -8,10 +8,10 @@ that came.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from daemon.events.envelope import Channel, Envelope
 from daemon.events.outcome import Outcome
@@ -47,30 +47,97 @@ ERRORS: dict[Outcome, tuple[int, str]] = {
     Outcome.UNAVAILABLE: (503, "UNAVAILABLE"),
 }
 
+#: Codes of an outcome that has several (contracts 0.2.14).
+BATCH_TOO_LARGE = "BATCH_TOO_LARGE"
+INVALID_SIGNATURE = "INVALID_SIGNATURE"
+TIMESTAMP_OUT_OF_RANGE = "TIMESTAMP_OUT_OF_RANGE"
+
 SUCCESS = b'{"success":true}'
 
 
+class Problem(Struct):
+    """What was wrong: a code for programs, a message for people that names the field and what to do."""
+
+    code: str
+    message: str
+
+
+class ErrorAnswer(Struct):
+    """The body of every refusal (contracts A.6)."""
+
+    error: Problem
+
+
 def error_body(code: str, message: str) -> bytes:
-    """`{"error":{"code":…,"message":…}}` (contracts A.6)."""
-    return msgspec.json.encode({"error": {"code": code, "message": message}})
+    """`{"error":{"code":…,"message":…}}`."""
+    return msgspec.json.encode(ErrorAnswer(Problem(code, message)))
+
+
+class ItemError(Struct, frozen=True):
+    """Why an item of a batch was not taken."""
+
+    index: Annotated[int, Meta(description="Position in `batch`, counted from 0.", ge=0)]
+    message: str
+
+
+class BatchAnswer(Struct):
+    """The answer to a batch (contracts A.3)."""
+
+    success: bool
+    accepted: Annotated[int, Meta(description="Events that are durable, duplicates included.", ge=0)]
+    errors: Annotated[
+        list[ItemError] | UnsetType,
+        Meta(description="Only where some were not taken, in the order of their positions."),
+    ] = UNSET
+
+
+def _says(text: str, **schema: Any) -> Meta:
+    # No constraint of msgspec's own: `check` words what is wrong better, and this costs decoding nothing.
+    return Meta(description=text, extra_json_schema=schema or None)
 
 
 class Event(Struct, gc=False):
     """One Datafly event as callers send it; unknown members are left out."""
 
-    type: str
-    event: str | None = None
-    name: str | None = None
-    userId: str | None = None
-    anonymousId: str | None = None
-    groupId: str | None = None
-    previousId: str | None = None
-    properties: Raw = Raw(b"")
-    traits: Raw = Raw(b"")
-    context: dict[str, Raw] | None = None
-    timestamp: str | None = None
-    sentAt: str | None = None
-    messageId: str | None = None
+    type: Annotated[str, _says("What kind of event this is.")]
+    event: Annotated[str | None, _says("Name of what happened.", maxLength=NAME_CHARS_MAX)] = None
+    name: Annotated[str | None, _says("Name of the page or screen.", maxLength=NAME_CHARS_MAX)] = None
+    userId: Annotated[str | None, _says("The user, once known.", maxLength=ID_CHARS_MAX)] = None
+    anonymousId: Annotated[
+        str | None,
+        _says(
+            "The visitor. From a browser it counts only where no `_dfid` cookie came.", maxLength=ID_CHARS_MAX
+        ),
+    ] = None
+    groupId: Annotated[str | None, _says("The group (company, team).", maxLength=ID_CHARS_MAX)] = None
+    previousId: Annotated[
+        str | None, _says("On alias: the id that `userId` replaces.", maxLength=ID_CHARS_MAX)
+    ] = None
+    properties: Annotated[
+        Raw, _says("What belongs to the event. Passed through as it came.", type="object")
+    ] = Raw(b"")
+    traits: Annotated[Raw, _says("What is known of the user or group. Passed through.", type="object")] = Raw(
+        b""
+    )
+    context: Annotated[
+        dict[str, Raw] | None,
+        _says(
+            "Where it happened: `page` {`url`, `title`, `referrer`, …}, `locale`, `timezone`, … Passed through."
+        ),
+    ] = None
+    timestamp: Annotated[
+        str | None, _says("When it happened, ISO 8601. Default: when it was received.", format="date-time")
+    ] = None
+    sentAt: Annotated[
+        str | None, _says("When it was sent, ISO 8601, by the sender's clock.", format="date-time")
+    ] = None
+    messageId: Annotated[
+        str | None,
+        _says(
+            "The caller's own id of this event: a copy within 24 hours is a duplicate.",
+            maxLength=ID_CHARS_MAX,
+        ),
+    ] = None
 
 
 class TypedByPath(Event, gc=False):
@@ -82,8 +149,14 @@ class TypedByPath(Event, gc=False):
 class Batch(Struct, gc=False):
     """The body of /v1/batch: each item is decoded by itself, so that a bad one fails alone."""
 
-    batch: list[Raw]
-    sentAt: str | None = None
+    batch: Annotated[list[Raw], _says("The events; their order is kept.")]
+    sentAt: Annotated[
+        str | None,
+        _says(
+            "When the batch was sent: `timestamp` is corrected by the error of the sender's clock.",
+            format="date-time",
+        ),
+    ] = None
 
 
 class _Page(Struct, gc=False):

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from daemon.events import datafly
-from daemon.events.datafly import Batch, BatchTooLarge
+from daemon.events.datafly import Batch, BatchAnswer, BatchTooLarge, ItemError
 from daemon.events.outcome import Outcome
 from daemon.events.payload import InvalidPayload
 from daemon.frontend import body
@@ -27,13 +25,6 @@ from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import Headers, Refusal, unavailable
 from daemon.frontend.reply import JSON, Reply
 from daemon.ports import Source
-
-
-class ItemError(Struct, frozen=True):
-    """Why an item was not taken; `index` counts from 0."""
-
-    index: int
-    message: str
 
 
 class BatchEndpoint(SignedEndpoint):
@@ -76,7 +67,7 @@ class BatchEndpoint(SignedEndpoint):
         try:
             return source, datafly.decode_batch(data, self._limits.batch_items_max)
         except BatchTooLarge as error:
-            raise Refusal(Outcome.INVALID_PAYLOAD, error.message, code="BATCH_TOO_LARGE") from None
+            raise Refusal(Outcome.INVALID_PAYLOAD, error.message, code=datafly.BATCH_TOO_LARGE) from None
 
     def _works(self, source: Source, batch: Batch) -> tuple[dict[int, DataflyWork], list[ItemError]]:
         """The good items as works, by index, and what is wrong with the others."""
@@ -132,9 +123,9 @@ class BatchEndpoint(SignedEndpoint):
             headers.append(("x-headgate-durability", durability))
         if waits_s:
             headers.append(unavailable("", max(waits_s)).headers[0])
-        answer: dict[str, Any] = {"success": True, "accepted": accepted + duplicates}
+        answer = BatchAnswer(success=True, accepted=accepted + duplicates)
         if errors:
-            answer["errors"] = sorted(errors, key=lambda error: error.index)
+            answer.errors = sorted(errors, key=lambda error: error.index)
         return Reply(200, headers, msgspec.json.encode(answer))
 
     def ended_if(self, call: Call, outcome: Outcome, events: int) -> None:
@@ -147,4 +138,4 @@ class _BatchRefused(Refusal):
     """A body over the batch's limit, as 400 BATCH_TOO_LARGE."""
 
     def __init__(self, refusal: Refusal) -> None:
-        super().__init__(Outcome.INVALID_PAYLOAD, refusal.message, refusal.headers, "BATCH_TOO_LARGE")
+        super().__init__(Outcome.INVALID_PAYLOAD, refusal.message, refusal.headers, datafly.BATCH_TOO_LARGE)

@@ -7,6 +7,7 @@ falls back to another way. The secrets of sources are never tried in turn: the r
 
 from __future__ import annotations
 
+from daemon.events import datafly
 from daemon.events.outcome import Outcome
 from daemon.events.signatures import BadSignature, check_datafly
 from daemon.frontend import auth, body
@@ -41,7 +42,7 @@ class SignedEndpoint(DataflyEndpoint):
                 secret, signature, scope.headers.get("x-timestamp"), data, int(self.kit.now() * 1000)
             )
         except BadSignature as error:
-            code = "TIMESTAMP_OUT_OF_RANGE" if error.stale else "INVALID_SIGNATURE"
+            code = datafly.TIMESTAMP_OUT_OF_RANGE if error.stale else datafly.INVALID_SIGNATURE
             raise Refusal(Outcome.INVALID_KEY, str(error), code=code) from None
         encoding = scope.headers.get("content-encoding")
         if encoding and encoding.strip().lower() != "identity":
@@ -70,4 +71,4 @@ class SignedEndpoint(DataflyEndpoint):
 
 
 def _bad_signature(message: str) -> Refusal:
-    return Refusal(Outcome.INVALID_KEY, message, code="INVALID_SIGNATURE")
+    return Refusal(Outcome.INVALID_KEY, message, code=datafly.INVALID_SIGNATURE)
