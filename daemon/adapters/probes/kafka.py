@@ -47,9 +47,7 @@ async def probe_kafka(kafka: Kafka) -> list[Finding]:
             await admin.close()
     nodes = cluster["brokers"]
     how = kafka.security_protocol + (f" {kafka.sasl_mechanism}" if "SASL" in kafka.security_protocol else "")
-    findings = [
-        Finding(SUBJECT, "ok", f"{len(nodes)} broker{'s' if len(nodes) != 1 else ''} at {brokers} ({how})")
-    ]
+    findings = [Finding(SUBJECT, "ok", f"{_count(len(nodes), 'broker')} at {brokers} ({how})")]
     for name in wanted:
         findings += _topic(kafka, name, topics.get(name), configs.get(name), len(nodes))
     return findings
@@ -94,7 +92,7 @@ def _topic(
                 Finding(
                     subject,
                     "failed",
-                    f"the topic is missing, and can't be made with {kafka.replication_factor} replicas on {nodes} brokers",
+                    f"the topic is missing, and can't be made with {_count(kafka.replication_factor, 'replica')} on {_count(nodes, 'broker')}",
                     "lower kafka.replication_factor or start more brokers",
                 )
             ]
@@ -102,12 +100,12 @@ def _topic(
             Finding(
                 subject,
                 "ok",
-                f"missing; will be made with {kafka.partitions} partitions, {kafka.replication_factor} replicas",
+                f"missing; will be made with {_count(kafka.partitions, 'partition')}, {_count(kafka.replication_factor, 'replica')}",
             )
         ]
     partitions = topic["partitions"]
     replicas = min((len(partition["replicas"]) for partition in partitions), default=0)
-    text = f"{len(partitions)} partitions, {replicas} replicas"
+    text = f"{_count(len(partitions), 'partition')}, {_count(replicas, 'replica')}"
     if insync is not None:
         text += f", min.insync.replicas {insync}"
     findings = [Finding(subject, "ok", text)]
@@ -124,7 +122,12 @@ def _topic(
     short = sum(1 for partition in partitions if len(partition["isr"]) < len(partition["replicas"]))
     if short:
         findings.append(
-            Finding(subject, "warning", f"{short} partitions lack replicas in sync", "look at the brokers")
+            Finding(
+                subject,
+                "warning",
+                f"{_count(short, 'partition')} without all replicas in sync",
+                "look at the brokers",
+            )
         )
     if replicas > 1 and insync == 1:
         findings.append(
@@ -155,3 +158,7 @@ def _advice(kafka: Kafka, why: str) -> str:
             "are the brokers up, is host:port right, and do they want TLS or SASL (kafka.security_protocol)?"
         )
     return "are the brokers up, is host:port right, and does that port speak kafka.security_protocol?"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
