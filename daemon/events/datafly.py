@@ -55,6 +55,12 @@ TIMESTAMP_OUT_OF_RANGE = "TIMESTAMP_OUT_OF_RANGE"
 SUCCESS = b'{"success":true}'
 
 
+class Success(Struct):
+    """The event is durable. This is what SUCCESS says."""
+
+    success: bool
+
+
 class Problem(Struct):
     """What was wrong: a code for programs, a message for people that names the field and what to do."""
 
@@ -63,7 +69,7 @@ class Problem(Struct):
 
 
 class ErrorAnswer(Struct):
-    """The body of every refusal (contracts A.6)."""
+    """The body of a refusal."""
 
     error: Problem
 
@@ -81,7 +87,7 @@ class ItemError(Struct, frozen=True):
 
 
 class BatchAnswer(Struct):
-    """The answer to a batch (contracts A.3)."""
+    """The answer to a batch: how many were taken, and what was wrong with the others."""
 
     success: bool
     accepted: Annotated[int, Meta(description="Events that are durable, duplicates included.", ge=0)]
@@ -114,9 +120,9 @@ class Event(Struct, gc=False):
         str | None, _says("On alias: the id that `userId` replaces.", maxLength=ID_CHARS_MAX)
     ] = None
     properties: Annotated[
-        Raw, _says("What belongs to the event. Passed through as it came.", type="object")
+        Raw, _says("What belongs to the event. Passed through as it came.", type=["object", "null"])
     ] = Raw(b"")
-    traits: Annotated[Raw, _says("What is known of the user or group. Passed through.", type="object")] = Raw(
+    traits: Annotated[Raw, _says("What is known of the user or group. Passed through.", type=["object", "null"])] = Raw(
         b""
     )
     context: Annotated[
