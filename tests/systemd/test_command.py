@@ -6,6 +6,9 @@ import pytest
 
 from tests.systemd.machine import Machine
 
+#: The first test that wants an installation makes it, which downloads packages where no cache has them.
+pytestmark = pytest.mark.timeout(300)
+
 COMMAND = "/opt/headgate/bin/headgate"
 
 #: Stands in for the program behind the command: prints what it was given.

@@ -6,6 +6,9 @@ import pytest
 
 from tests.systemd.machine import CLONE, Machine
 
+#: The first test that wants an installation makes it, which downloads packages where no cache has them.
+pytestmark = pytest.mark.timeout(300)
+
 CHOOSE = f"{CLONE}/systemd/choose-python.sh"
 
 

@@ -12,6 +12,9 @@ from tests.systemd import service
 from tests.systemd.machine import Machine, until
 from tests.systemd.service import ADMIN, DASHBOARD, INGEST, UNIT, Load
 
+#: The first test that wants an installation makes it, which downloads packages where no cache has them.
+pytestmark = pytest.mark.timeout(300)
+
 SETTINGS = "/etc/headgate/headgate.toml"
 CREDENTIALS = "/etc/headgate/credentials"
 
@@ -119,7 +122,7 @@ def test_a_reload_with_bad_settings_changes_nothing_and_says_why(running: Machin
 def test_a_frozen_supervisor_is_brought_back_by_the_watchdog(stopped: Machine) -> None:
     # As the unit has it but for the time, which a test should not spend.
     drop_in = f"/run/systemd/system/{UNIT}.d/watchdog.conf"
-    stopped.write(drop_in, "[Service]\nWatchdogSec=2\n")
+    stopped.write(drop_in, "[Service]\nWatchdogSec=4\n")
     stopped.systemctl("daemon-reload")
     try:
         service.start(stopped)

@@ -14,6 +14,9 @@ from daemon.config.schema import Section, Settings, is_secret
 from tests.servers.tools import ROOT, need
 from tests.systemd.machine import Machine, run
 
+#: The first test that wants an installation makes it, which downloads packages where no cache has them.
+pytestmark = pytest.mark.timeout(300)
+
 SYSTEMD = ROOT / "systemd"
 UNIT = SYSTEMD / "headgate.service"
 

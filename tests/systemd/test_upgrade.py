@@ -8,6 +8,9 @@ from tests.systemd import service
 from tests.systemd.machine import CLONE, Machine, until
 from tests.systemd.service import UNIT, Load
 
+#: The first test that wants an installation makes it, which downloads packages where no cache has them.
+pytestmark = pytest.mark.timeout(300)
+
 SETTINGS = "/etc/headgate/headgate.toml"
 CURRENT = "/opt/headgate/current"
 
