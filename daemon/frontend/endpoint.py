@@ -73,8 +73,11 @@ class EventEndpoint(ABC):
                 raise unavailable("too many requests in work", 1.0)
             reply = await self.steps(call)
         except CallerGone:
+            # Perhaps it closed only its own direction, and waits for what we say.
             outcome = Outcome.TIMEOUT
-            return
+            call.unread = False
+            cut_short = "the body ended before it was complete"
+            reply = self._refused(call, Refusal(Outcome.INVALID_PAYLOAD, cut_short, [CLOSE]))
         except Exception as error:  # noqa: BLE001  every failure has its answer, see _refusal
             refusal = _refusal(error)
             outcome = refusal.outcome
@@ -135,6 +138,9 @@ class EventEndpoint(ABC):
 def _refusal(error: Exception) -> Refusal:
     """Any failure as the refusal that answers it."""
     if isinstance(error, Refusal):
+        # Its traceback leads to the very frame that is about to hold it: a cycle, which would keep the body and
+        # what was inflated of it until the collector comes by, and that is seldom here.
+        error.__traceback__ = None
         return error
     if isinstance(error, InvalidPayload):
         return Refusal(Outcome.INVALID_PAYLOAD, error.message)
