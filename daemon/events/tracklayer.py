@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import Struct
 
 from daemon.events.outcome import Outcome
 
@@ -18,6 +19,22 @@ ERRORS: dict[Outcome, tuple[int, str]] = {
 }
 
 
+class FieldProblem(Struct):
+    """What was wrong with one field."""
+
+    field: str
+    message: str
+
+
+class Rejection(Struct):
+    """The body of a refusal."""
+
+    success: bool
+    error: str
+    message: str
+    details: list[FieldProblem]
+
+
 def error_body(code: str, message: str) -> bytes:
     """`{"success":false,"error":code,"message":text,"details":[…]}`."""
-    return msgspec.json.encode({"success": False, "error": code, "message": message, "details": []})
+    return msgspec.json.encode(Rejection(success=False, error=code, message=message, details=[]))
