@@ -97,10 +97,8 @@ install -d -m 0700 -o headgate -g headgate "$data"
 
 # Never overwritten, and never there without its final owner and mode: it may hold secrets.
 if [ ! -e "$etc/headgate.toml" ]; then
-    {
-        sed "s|^#* *data_dir *=.*|data_dir = \"$data\"|; s|^#* *mode *= *\"[a-z]*\"|mode = \"production\"|" \
-            "$source/config/headgate.toml"
-    } >"$work/headgate.toml"
+    sed "s|^#* *data_dir *=.*|data_dir = \"$data\"|; s|^#* *mode *= *\"[a-z]*\"|mode = \"production\"|" \
+        "$source/config/headgate.toml" >"$work/headgate.toml"
     install -m 0640 -o root -g headgate "$work/headgate.toml" "$etc/headgate.toml"
     say "wrote $etc/headgate.toml"
 else
