@@ -130,8 +130,8 @@ class Frontend:
 
     def receive(self) -> None:
         """The reply arrives."""
-        if self.on_way is not None and self.on_way[1] is not None:
-            rows, reply, asked_at = self.on_way
+        rows, reply, asked_at = self.on_way or ([], None, 0.0)
+        if reply is not None:
             self.on_way = None
             self.book.granted(rows, reply, asked_at, self.now)
 

@@ -7,6 +7,7 @@ copy can be told from an outdated one whenever it was written: it is older than 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -17,6 +18,8 @@ from daemon.adapters.redis.wire import CommandError, RedisWire
 from daemon.config.schema import Settings
 from daemon.errors import StoreUnavailable
 from daemon.ports import Source
+
+log = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 _source = msgspec.msgpack.Decoder(Source).decode
@@ -65,12 +68,14 @@ class SharedKeys:
 
     async def put(self, seq: int, sources: Iterable[tuple[bytes, Source]]) -> None:
         """Cache what was read when `seq` was the last change; later knowledge stays."""
-        rows = [(digest.hex(), seq, _encode(source)) for digest, source in sources]
+        rows = [part for digest, source in sources for part in (digest.hex(), _encode(source))]
         if rows and self._wire.up:
             try:
-                await self._wire.call(KEYS_PUT, _encode((self._prefix, self._ttl_ms, rows)))
-            except (StoreUnavailable, CommandError):
+                await self._wire.call(KEYS_PUT, self._prefix, self._ttl_ms, seq, *rows)
+            except StoreUnavailable:
                 return
+            except CommandError as error:
+                log.error("Redis refuses to cache keys: %s", error)  # noqa: TRY400
 
     async def announce(self, changes: Sequence[Change]) -> bool:
         """Make every frontend forget what the changes concern; whether Redis took it."""
@@ -79,6 +84,9 @@ class SharedKeys:
             await self._wire.call(
                 KEYS_CHANGED, _encode((self._prefix, self._ttl_ms, rows)), self._channel, _encode(changes)
             )
-        except (StoreUnavailable, CommandError):
+        except StoreUnavailable:
+            return False
+        except CommandError as error:
+            log.error("Redis refuses to announce changed keys: %s", error)  # noqa: TRY400
             return False
         return True

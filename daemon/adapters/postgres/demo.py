@@ -87,7 +87,7 @@ async def _locked(path: Path) -> AsyncIterator[None]:
         raise SettingsError(f"{lock} can't be written: {error}", "data_dir") from None
     try:
         async with asyncio.timeout(_LOCK_TIMEOUT_S):
-            while not _try_lock(descriptor):
+            while not _try_lock(descriptor):  # noqa: ASYNC110 another process's lock signals nothing
                 await asyncio.sleep(_LOCK_PAUSE_S)
         yield
     except TimeoutError:

@@ -44,6 +44,10 @@ _NEVER = (
 )
 
 
+class _UnreadableDsnError(SettingsError):
+    """A DSN that no server needs to be asked about."""
+
+
 class PostgresPool:
     """A pool on `settings.dsn`; `up` says whether the last statement was answered."""
 
@@ -56,24 +60,28 @@ class PostgresPool:
         self._out_since: float | None = None
 
     async def start(self) -> None:
-        """Open the pool and try it once; a server that is away is noted, not raised (see `check`)."""
+        """
+        Open the pool and try it once; a server that is away is noted, not raised (see `check`).
+
+        Raises SettingsError for a DSN that can't be read.
+        """
         if self._pool is not None:
             return
         settings = self.settings
-        try:
-            self._pool = await asyncpg.create_pool(
-                settings.dsn,
-                min_size=0,
-                max_size=settings.pool_max,
-                timeout=settings.timeout_s,
-                command_timeout=settings.timeout_s,
-                reset=_no_reset,
-                server_settings={"application_name": "headgate"},
-            )
-        except (asyncpg.ClientConfigurationError, ValueError) as error:
-            raise SettingsError(f"postgres.dsn can't be used: {error}", "postgres.dsn") from None
+        self._pool = await asyncpg.create_pool(
+            settings.dsn,
+            min_size=0,
+            max_size=settings.pool_max,
+            timeout=settings.timeout_s,
+            command_timeout=settings.timeout_s,
+            reset=_no_reset,
+            server_settings={"application_name": "headgate"},
+        )
         try:
             await self.fetch("SELECT 1")
+        except _UnreadableDsnError:
+            await self.stop()
+            raise
         except (StoreUnavailable, SettingsError) as error:
             log.debug("PostgreSQL at the start: %s", error)
 
@@ -120,7 +128,10 @@ class PostgresPool:
         failed = True
         try:
             async with asyncio.timeout(limit_s):
-                lent = await pool.acquire()
+                try:
+                    lent = await pool.acquire()
+                except ValueError as error:  # asyncpg reads the DSN when it connects
+                    raise _UnreadableDsnError(f"postgres.dsn can't be used: {error}", "postgres.dsn") from None
                 yield lent
             failed = False
         except (HeadgateError, asyncpg.DataError):
@@ -143,9 +154,7 @@ class PostgresPool:
             self._answered()
         finally:
             if lent is not None:
-                if failed:
-                    lent.terminate()
-                await _given_back(pool, lent)
+                await _given_back(pool, lent, broken=failed)
 
     # --- outages ------------------------------------------------------------------------------------
 
@@ -176,8 +185,12 @@ async def _no_reset(_: object) -> None:
     """
 
 
-async def _given_back(pool: asyncpg.Pool[Any], lent: Any) -> None:
+async def _given_back(pool: asyncpg.Pool[Any], lent: Any, *, broken: bool) -> None:
     try:
+        if broken:
+            lent.terminate()
         await pool.release(lent, timeout=1.0)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except asyncpg.InterfaceError:
+        return  # the server closed it, by which it went back to the pool
+    except (OSError, asyncpg.PostgresError):
         lent.terminate()
