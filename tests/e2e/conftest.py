@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.product import Product, Source
+from tests.support.product import NewProduct, Product, Source
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +24,14 @@ def product() -> Iterator[Product]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def source(product: Product) -> Source:
-    """A source of the shared instance for this test alone, without a limit that matters."""
+    """A source of the shared instance, without a limit that matters; shared too: its log has others' events."""
     return product.create_source()
 
 
 @pytest.fixture
-def new_product(tmp_path: Path) -> Iterator[Callable[..., Product]]:
+def new_product(tmp_path: Path) -> Iterator[NewProduct]:
     """Make an instance for this test alone, not started: `new_product(HEADGATE_FRONTEND__COUNT="4").start()`."""
     made: list[Product] = []
 

@@ -26,7 +26,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tests.support.wire import PATIENCE_S, Reply, Wire, request
 
@@ -413,6 +413,12 @@ class Product:
         reply = self.post("t", source, {"type": "track", "event": "Seen", "messageId": message_id})
         assert (reply.status, reply.json()) == (200, {"success": True}), reply
         return message_id
+
+
+class NewProduct(Protocol):
+    """Makes an instance that is not started yet; keywords are its settings in the environment."""
+
+    def __call__(self, *, config: Path | str = ..., **environ: str) -> Product: ...
 
 
 def get(url: str, timeout_s: float = 10.0) -> tuple[int, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import struct
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -74,6 +75,15 @@ class Wire:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(data)
 
+    def reset(self) -> None:
+        """End the connection at once, as a process that crashes does."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def line(self) -> bytes:
+        """The next line, as it came; empty when the connection was closed instead."""
+        return self._until(b"\r\n") or b""
+
     def end(self) -> None:
         """Send no more."""
         with contextlib.suppress(OSError):
@@ -81,6 +91,9 @@ class Wire:
 
     def reply(self, method: str = "POST") -> Reply | None:
         """The next answer (interim ones left out); None when the connection was closed instead."""
+        # What is left of an interim answer of which `line` took the first line.
+        while self._came[:2] == b"\r\n":
+            self._take(2)
         while True:
             head = self._until(b"\r\n\r\n")
             if head is None:
