@@ -20,6 +20,7 @@ from daemon.frontend.datafly.recognise import Recogniser
 from daemon.frontend.datafly.segment import SegmentEndpoint
 from daemon.frontend.dispatch import EventsEndpoint
 from daemon.frontend.kit import Kit
+from daemon.frontend.openapi.document import encoded
 from daemon.frontend.reply import CLOSE, JSON
 from daemon.frontend.rsgi import Scope, Transport
 
@@ -43,8 +44,14 @@ class App:
             "/v1/events": EventsEndpoint(kit, recogniser),
             "/v1/batch": BatchEndpoint(kit, recogniser),
             "/datafly.js": assets.sdk(kit),
+            "/openapi.json": assets.Asset(kit, encoded(), "application/json"),
             "/health": self._health,
         }
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Every path that has an endpoint."""
+        return frozenset(self._endpoints)
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """One request. Never raises: whatever an endpoint does not answer is a fault of ours, and logged."""

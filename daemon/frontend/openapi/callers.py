@@ -1,0 +1,115 @@
+"""The document's callers: how they show who they are, and what all of them may send."""
+
+from __future__ import annotations
+
+from daemon.events import identity
+from daemon.frontend import body
+from daemon.frontend.openapi.schemas import Json, ref
+
+SECURITY_SCHEMES: dict[str, Json] = {
+    "pipelineKey": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`Authorization: Bearer dk_…`, the source's pipeline key.",
+    },
+    "pipelineKeyBasic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The pipeline key as user name, without a password.",
+    },
+    "pipelineKeyQuery": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "wk",
+        "description": "The pipeline key in the address, for what can send no header (`sendBeacon`, images). "
+        "An `Authorization` header that is there decides alone.",
+    },
+    "pipelineKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Pipeline-Key",
+        "description": "The pipeline key beside a signature: it names the source whose secret key signed.",
+    },
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Signature",
+        "description": "`sha256=` and, in lower-case hex, the HMAC-SHA256 of `{X-Timestamp}.{body}` with the whole "
+        "secret key (`sk_…`). The body is what goes over the wire, so after gzip.",
+    },
+    "signatureTime": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Timestamp",
+        "description": "Unix milliseconds, at most 5 minutes away from now.",
+    },
+}
+
+#: Parameters that several operations have.
+PARAMETERS: dict[str, Json] = {
+    "ContentEncoding": {
+        "name": "Content-Encoding",
+        "in": "header",
+        "description": "How the body is packed. Limits hold for the inflated size.",
+        "schema": {"type": "string", "enum": [one for one in body.ENCODINGS if not one.startswith("x-")]},
+    },
+    "RequestId": {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Comes back with a refusal, and stands in our logs. Up to 64 printable ASCII characters.",
+        "schema": {"type": "string", "maxLength": 64, "pattern": "^[!-~]+$"},
+    },
+    "Source": {
+        "name": "source",
+        "in": "query",
+        "description": "The source's id (`src_…`), where no key names it. Without either, the one that the settings "
+        "bind to the host.",
+        "schema": {"type": "string"},
+    },
+    identity.VISITOR_COOKIE: {
+        "name": identity.VISITOR_COOKIE,
+        "in": "cookie",
+        "description": "The visitor: a UUID version 4, set by the first answer. A malformed one is replaced.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    **{
+        name: {
+            "name": name,
+            "in": "cookie",
+            "description": "A vendor's id, kept and passed on as it is.",
+            "schema": {"type": "string", "pattern": f"^{shape.pattern}$"},
+        }
+        for name, shape in identity.VENDOR_COOKIES.items()
+    },
+}
+
+
+def parameters(*names: str) -> list[Json]:
+    """Shared parameters, as references."""
+    return [{"$ref": f"#/components/parameters/{name}"} for name in names]
+
+
+#: The cookies that are looked at.
+COOKIES = (identity.VISITOR_COOKIE, *identity.VENDOR_COOKIES)
+
+
+def json_body(name: str, example: Json, bytes_max: int, *, form: bool = False) -> Json:
+    """A body of the schema `name`; `form`: also under the type that some SDKs declare."""
+    content: Json = {
+        "application/json": {"schema": ref(name), "example": example},
+        # JSON under another name: a string to whoever only knows the name
+        "text/plain": {
+            "schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(name)}
+        },
+    }
+    text = f"At most {size(bytes_max)}, inflated. JSON in UTF-8, as `application/json` or `text/plain`"
+    if form:
+        content[body.FORM_TYPE] = content["text/plain"]
+        text += f" (or, as some SDKs declare it, `{body.FORM_TYPE}`)"
+    return {"required": True, "description": text + ".", "content": content}
+
+
+def size(bytes_max: int) -> str:
+    """`512 KiB`."""
+    mib, rest = divmod(bytes_max, 1024 * 1024)
+    return f"{mib} MiB" if not rest else f"{bytes_max // 1024} KiB"
