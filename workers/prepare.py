@@ -2,19 +2,22 @@
 Prepare the stores for an instance: `python -m workers.prepare`, with the Settings as JSON on standard input.
 
 Short-lived: `headgate run` starts it when the stores should be up, and again until it ends with 0. It brings the
-schema up to date and sees to the demo source and `<data_dir>/credentials.json`. Reasons of a failure go to standard
-error, one line; the exit code is that of the error (69: try again, 78: these settings never will do).
+schema up to date and sees to the demo source and `<data_dir>/credentials.json`. To standard error goes the reason of a
+failure, one line, or what else should be known, a line each; the exit code is that of the error (69: try again, 78:
+these settings never will do).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 
 import msgspec
 
 from daemon.adapters.postgres.demo import ensure_demo
 from daemon.cli.catalog import catalog_on
+from daemon.cli.notes import Notes
 from daemon.config.schema import Settings
 from daemon.errors import HeadgateError
 from daemon.observe.logs import masked
@@ -28,12 +31,15 @@ async def prepare(settings: Settings) -> None:
 
 def main() -> int:
     """Read the settings and prepare; gives the exit code."""
+    notes = Notes()
+    logging.getLogger().addHandler(notes)
     try:
         asyncio.run(prepare(msgspec.json.decode(sys.stdin.buffer.read(), type=Settings)))
     except HeadgateError as error:
         return _failed(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  the parent logs what is said here, in one line
         return _failed(f"{type(error).__name__}: {error}", HeadgateError.exit_code)
+    notes.tell()
     return 0
 
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from daemon import __version__
+from daemon.cli.notes import Notes
 from daemon.errors import HeadgateError, UsageError
 
 EXIT_INTERRUPTED = 130
@@ -106,12 +107,12 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run the command with `arguments`; give the exit code."""
     as_json = "--json" in arguments
-    notes = _Notes()
+    notes = Notes()
     logging.getLogger().addHandler(notes)
     try:
         outcome = headgate.main(args=arguments, prog_name="headgate", standalone_mode=False)
         _flush()
-        notes.tell()
+        notes.tell("headgate: note: ")
         return outcome if isinstance(outcome, int) else 0
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
@@ -135,30 +136,6 @@ def run(arguments: list[str]) -> int:
             traceback.print_exc()
         text = f"a fault of Headgate's own: {type(error).__name__}: {error} (HEADGATE_DEBUG=1 shows where)"
         return _fail(text, type(error).__name__, HeadgateError.exit_code, as_json=as_json)
-
-
-class _Notes(logging.Handler):
-    """
-    Keeps our own warnings until a command has succeeded: what went well, but not as it should.
-
-    With an error they would only say the same twice. The supervisor sets up a log of its own in place of this.
-    """
-
-    LINES_MAX = 20
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a line of ours."""
-        if record.name.startswith("daemon.") and len(self._lines) < self.LINES_MAX:
-            self._lines.append(record.getMessage())
-
-    def tell(self) -> None:
-        """Write what was kept to standard error."""
-        for line in self._lines:
-            sys.stderr.write(f"headgate: note: {line}\n")
 
 
 def _sentence(error: click.ClickException) -> str:

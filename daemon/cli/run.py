@@ -56,6 +56,7 @@ def command(config: str | None) -> int:
             reload_settings=lambda: read_settings(config),
             announce=start.announce,
             prepare=start.prepare,
+            missing=start.missing,
             run_dir=run_dir,
             resolve=start.resolve,
         )

@@ -42,6 +42,11 @@ class Start:
         #: What the daemon is to end with although its supervisor ended well; 0: nothing.
         self.exit_code = 0
         self._retrying: asyncio.Task[None] | None = None
+        self._reason = "it was not tried yet"
+
+    def missing(self) -> list[str]:
+        """Why no event can be taken although all processes run: without its tables no key is known."""
+        return [f"the database is not prepared: {self._reason}"] if self._reason else []
 
     def resolve(self, settings: Settings) -> Settings:
         """Fill in the addresses of the embedded servers where the settings name none."""
@@ -57,12 +62,15 @@ class Start:
             async with asyncio.timeout(FIRST_TRY_S):
                 await prepare(self.resolve(settings))
         except TimeoutError:
+            self._reason = f"no end after {FIRST_TRY_S:g} s"
             log.warning("the database is not prepared after %g s; trying again", FIRST_TRY_S)
         except SettingsError:
             raise
         except HeadgateError as error:
+            self._reason = str(error)
             log.warning("the database is not prepared yet, trying again: %s", error)
         else:
+            self._reason = ""
             return
         self._retrying = asyncio.get_running_loop().create_task(self._retry(settings))
 
@@ -93,8 +101,10 @@ class Start:
                 os.kill(os.getpid(), signal.SIGTERM)
                 return
             except HeadgateError as error:
+                self._reason = str(error)
                 log.info("the database is not prepared yet: %s", error)
             else:
+                self._reason = ""
                 log.info("the database is prepared")
                 return
 

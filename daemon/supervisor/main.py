@@ -42,6 +42,7 @@ def run(
     run_dir: Path,
     resolve: Resolve = lambda settings: settings,
     prepare: Callable[[Settings], Awaitable[None]] | None = None,
+    missing: Callable[[], list[str]] = list,
     roles: Sequence[Role] = ROLES,
 ) -> int:
     """
@@ -49,7 +50,8 @@ def run(
 
     `reload_settings` is called at each reload and raises SettingsError for bad ones. `announce` is
     awaited once when every slot is ready, with the settings as given; `prepare` likewise, when the embedded
-    servers are up and before anybody uses the stores. `resolve` gives the settings with
+    servers are up and before anybody uses the stores; `missing` says what of that is still to be done, for
+    /readyz. `resolve` gives the settings with
     the embedded servers' addresses filled in; it is first called when those servers are ready.
     `run_dir` is the folder for sockets, this user's alone.
     """
@@ -67,6 +69,7 @@ def run(
                 reload_settings,
                 announce,
                 prepare or _nothing,
+                missing,
                 run_dir,
                 resolve,
                 tuple(roles),
@@ -86,6 +89,7 @@ async def _run(
     reload_settings: Callable[[], Settings],
     announce: Callable[[Settings], Awaitable[None]],
     prepare: Callable[[Settings], Awaitable[None]],
+    missing: Callable[[], list[str]],
     run_dir: Path,
     resolve: Resolve,
     roles: tuple[Role, ...],
@@ -101,6 +105,7 @@ async def _run(
             reload_settings=reload_settings,
             announce=announce,
             prepare=prepare,
+            missing=missing,
             resolve=resolve,
             notifier=notifier,
         )

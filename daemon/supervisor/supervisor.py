@@ -75,7 +75,7 @@ class Supervisor:
 
     `reload_settings` reads the settings anew (SettingsError: they are bad); `prepare` is awaited once between
     the embedded servers and those who use the stores (SettingsError ends the daemon, any other failure does
-    not); `announce` is awaited once when all is ready, before /readyz says so; `resolve` fills in the embedded
+    not); `missing` says what keeps events from being taken beside the processes' own state; `announce` is awaited once when all is ready, before /readyz says so; `resolve` fills in the embedded
     servers' addresses.
     """
 
@@ -88,6 +88,7 @@ class Supervisor:
         reload_settings: Callable[[], Settings],
         announce: Callable[[Settings], Awaitable[None]],
         prepare: Callable[[Settings], Awaitable[None]],
+        missing: Callable[[], list[str]],
         resolve: Resolve,
         notifier: Notifier,
     ) -> None:
@@ -96,6 +97,7 @@ class Supervisor:
         self._roles = tuple(roles)
         self._announce = announce
         self._prepare = prepare
+        self._missing = missing
         self._preparing: asyncio.Task[None] | None = None
         self._prepared = False
         self._notifier = notifier
@@ -164,7 +166,7 @@ class Supervisor:
         """Why a well-formed event can't get a 2xx now; empty: it can."""
         if self._phase is Phase.ENDING:
             return ["shutting down"]
-        reasons = unready(self.crew, self._clock())
+        reasons = unready(self.crew, self._clock()) + self._missing()
         return reasons or ([] if self._announced else ["starting"])
 
     def slots(self) -> dict[str, object]:
