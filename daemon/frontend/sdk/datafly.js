@@ -313,6 +313,13 @@
     }
   };
 
+  /** Our queue is not in the store any more: another tab took it over, or the visitor cleared the site's data. */
+  const check = () => {
+    if (!kept || store.getItem(ownName) !== null) return;
+    kept = false;
+    queue.length = 0;
+  };
+
   const trim = () => {
     const oldest = Date.now() - AGE_MAX_MS;
     let chars = queue.reduce((sum, entry) => sum + entry.body.length, 0);
@@ -357,6 +364,7 @@
     if (agreed) event.context.consent = agreed;
     // Half a character, as a cut title may end with, is no valid text: JSON writes it as an escape.
     const body = JSON.stringify(event).replace(/\\(\\|ud[89a-f]..)/g, (all, what) => (what === '\\' ? all : '\\ufffd'));
+    check();
     queue.push({ path: PATHS[event.type], body, time: Date.now(), tries: 0 });
     trim();
     save();
@@ -378,12 +386,7 @@
       forget();
       return;
     }
-    // Another tab took this one, frozen for long, for gone; or the visitor cleared the site's data.
-    if (kept && store.getItem(ownName) === null) {
-      kept = false;
-      queue.length = 0;
-      return;
-    }
+    check();
     trim();
     const wait = resumeAt - performance.now();
     if (wait > 0) timer = setTimeout(guard(pump), wait);
