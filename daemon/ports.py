@@ -12,6 +12,8 @@ from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from daemon.events.webhooks import Mapper
+
 #: Where an acknowledged event is safe: on Kafka with acks=all, or on this machine's disk after fsync.
 Durability = Literal["kafka", "local"]
 
@@ -150,6 +152,37 @@ class SourceDirectory(Protocol):
 
     async def secret(self, source_id: str) -> bytes | None:
         """The source's secret key in clear; None when it has none. Raises StoreUnavailable."""
+        ...
+
+
+class Webhook(Struct, frozen=True):
+    """
+    Where another service's requests go: the row that `?source=wh_…` stands for.
+
+    `mapper` is its settings, compiled. `secret` is None where the sender does not sign. `previous` is
+    the secret before it was rotated, good until `previous_until_s` (Unix seconds).
+    """
+
+    id: str
+    source_id: str
+    mapper: Mapper
+    secret: bytes | None
+    previous: bytes | None
+    previous_until_s: float
+
+    def secrets(self, now_s: float) -> list[bytes]:
+        """The secrets that are good now."""
+        found = [] if self.secret is None else [self.secret]
+        if self.previous is not None and now_s < self.previous_until_s:
+            found.append(self.previous)
+        return found
+
+
+class WebhookDirectory(Protocol):
+    """Webhooks by their id."""
+
+    async def webhook(self, webhook_id: str) -> Webhook | None:
+        """The enabled webhook, else None. Raises StoreUnavailable when no store answers and it is not known."""
         ...
 
 

@@ -16,6 +16,7 @@ from daemon.actors.outbox import Outbox
 from daemon.actors.process import ChildContext, run_child
 from daemon.adapters.keystore.directory import StoredSources
 from daemon.adapters.keystore.store import CachedKeyStore
+from daemon.adapters.keystore.webhooks import StoredWebhooks
 from daemon.adapters.postgres.pool import PostgresPool
 from daemon.adapters.redis.leases import LeasedRateLimiter
 from daemon.adapters.redis.visits import RedisVisitStore
@@ -45,7 +46,9 @@ async def frontend(ctx: ChildContext) -> None:
     pool = PostgresPool(settings.postgres, stores)
     wire = RedisWire(settings.redis, stores)
     keys = CachedKeyStore(pool, wire, settings, stores)
-    directory = StoredSources(pool, keys, load_sealer(settings), settings)
+    sealer = load_sealer(settings)
+    directory = StoredSources(pool, keys, sealer, settings)
+    webhooks = StoredWebhooks(pool, keys, sealer, settings)
     frontends = max(1, ctx.counts.get("frontend", 1))
     limiter = LeasedRateLimiter(wire, settings, stores, frontends=frontends)
     visits = RedisVisitStore(wire, settings, stores)
@@ -60,7 +63,7 @@ async def frontend(ctx: ChildContext) -> None:
         settings.kafka.topic_raw, settings.frontend.tick_s, visits, outbox, hot_keys, ingest, queue
     )  # fmt: skip
     accounts = Accounts(ingest)
-    kit = Kit(settings, keys, directory, limiter, ticker, accounts)
+    kit = Kit(settings, keys, directory, webhooks, limiter, ticker, accounts)
     server = HttpServer(
         App(kit),
         ctx.listen_fd,

@@ -18,6 +18,7 @@ from daemon.frontend.datafly.browser import BrowserEndpoint
 from daemon.frontend.datafly.pixel import PixelEndpoint, gif_error
 from daemon.frontend.datafly.recognise import Recogniser
 from daemon.frontend.datafly.segment import SegmentEndpoint
+from daemon.frontend.datafly.webhook import WebhookEndpoint
 from daemon.frontend.dispatch import EventsEndpoint
 from daemon.frontend.kit import Kit
 from daemon.frontend.openapi.document import encoded
@@ -43,6 +44,7 @@ class App:
             **{f"{PIXELS}{kind}": PixelEndpoint(kit, kind, recogniser) for kind in pixel.TYPES},
             "/v1/events": EventsEndpoint(kit, recogniser),
             "/v1/batch": BatchEndpoint(kit, recogniser),
+            "/v1/webhook": WebhookEndpoint(kit, recogniser),
             "/datafly.js": assets.sdk(kit),
             "/openapi.json": assets.Asset(kit, encoded(), "application/json"),
             "/health": self._health,

@@ -39,6 +39,15 @@ class ClientAddress:
             return str(scope.headers.get("x-forwarded-proto", "")).split(",")[-1].strip().lower() == "https"
         return False
 
+    def url(self, scope: Scope) -> str:
+        """The address that the caller called, as far as we and trusted proxies (X-Forwarded-Proto, -Host) know."""
+        host = str(scope.headers.get("host", ""))
+        if self._networks and self._trusts(_host(scope.client)):
+            host = str(scope.headers.get("x-forwarded-host", "")).split(",")[-1].strip() or host
+        scheme = "https" if self.https(scope) else "http"
+        query = f"?{scope.query_string}" if scope.query_string else ""
+        return f"{scheme}://{host}{scope.path}{query}"
+
     def _is_trusted(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
         return any(ip in network for network in self._networks)

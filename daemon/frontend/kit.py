@@ -11,7 +11,7 @@ from daemon.frontend.body import BodyReader
 from daemon.frontend.client import ClientAddress
 from daemon.frontend.tick import Ticker
 from daemon.frontend.work import RandomPool
-from daemon.ports import KeyStore, RateLimiter, SourceDirectory
+from daemon.ports import KeyStore, RateLimiter, SourceDirectory, WebhookDirectory
 
 
 class Kit:
@@ -22,6 +22,7 @@ class Kit:
         settings: Settings,
         keys: KeyStore,
         directory: SourceDirectory,
+        webhooks: WebhookDirectory,
         limiter: RateLimiter,
         ticker: Ticker,
         accounts: Accounts,
@@ -30,6 +31,7 @@ class Kit:
         self.settings = settings
         self.keys = keys
         self.directory = directory
+        self.webhooks = webhooks
         self.limiter = limiter
         self.ticker = ticker
         self.accounts = accounts

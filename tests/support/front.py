@@ -21,7 +21,7 @@ from daemon.frontend.server import HttpServer
 from daemon.frontend.tick import Ticker
 from daemon.observe.catalog import IngestMetrics, OutboxMetrics
 from daemon.ports import Source
-from tests.support.memory import MemoryKeys, MemoryLimiter, MemoryOutbox, MemoryVisits
+from tests.support.memory import MemoryKeys, MemoryLimiter, MemoryOutbox, MemoryVisits, MemoryWebhooks
 
 ORIGIN = "https://shop.example.com"
 KEY = "dk_live_key"
@@ -43,13 +43,15 @@ class Front:
 
     def __init__(self, settings: Settings) -> None:
         self.keys = MemoryKeys({KEY: SOURCE, "dk_live_off": OFF, "dk_live_bare": BARE})
+        self.webhooks = MemoryWebhooks()
         self.limiter = MemoryLimiter()
         self.visits = MemoryVisits()
         self.outbox = MemoryOutbox()
         self.metrics = IngestMetrics(list(Outcome))
         queue = OutboxMetrics()
         ticker = Ticker("raw-events", 0.001, self.visits, self.outbox, HotKeys(1000), self.metrics, queue)
-        self.kit = Kit(settings, self.keys, self.keys, self.limiter, ticker, Accounts(self.metrics))
+        accounts = Accounts(self.metrics)
+        self.kit = Kit(settings, self.keys, self.keys, self.webhooks, self.limiter, ticker, accounts)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.server = HttpServer(

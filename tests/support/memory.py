@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from daemon.errors import LogUnavailable, StoreUnavailable
+from daemon.events.webhooks import Mapper, read_config
 from daemon.frontend.cors import matches
-from daemon.ports import Durability, PartitionBatch, Record, Source, Visit
+from daemon.ports import Durability, PartitionBatch, Record, Source, Visit, Webhook
 
 
 class MemoryKeys:
@@ -43,6 +44,28 @@ class MemoryKeys:
     def origin_listed(self, origin: str) -> bool:
         """Whether some enabled source lists it."""
         return any(matches(origin, entry) for s in self.sources.values() if s.enabled for entry in s.origins)
+
+
+class MemoryWebhooks:
+    """Webhooks in a dictionary; `away` makes it fail as when no store answers."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Webhook] = {}
+        self.away = False
+
+    def add(self, config: dict[str, Any], secret: str | None, source_id: str = "src_1") -> str:
+        """A new one; its id."""
+        webhook_id = f"wh_{len(self.rows) + 1}"
+        mapper = Mapper(read_config(config))
+        sealed = None if secret is None else secret.encode()
+        self.rows[webhook_id] = Webhook(webhook_id, source_id, mapper, sealed, None, 0.0)
+        return webhook_id
+
+    async def webhook(self, webhook_id: str) -> Webhook | None:
+        """By id."""
+        if self.away:
+            raise StoreUnavailable("no store answers", retry_after_s=2.5)
+        return self.rows.get(webhook_id)
 
 
 class MemoryLimiter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import string
@@ -11,11 +12,13 @@ _ALPHABET = string.digits + string.ascii_letters
 #: 190 bits: beyond guessing, and beyond an accident.
 _KEY_CHARS = 32
 _ID_CHARS = 16
+#: Standard Webhooks asks for 24 to 64 bytes.
+_WEBHOOK_KEY_BYTES = 32
 #: Characters of a key's random part that are shown (contracts A: `sk_a1b2`).
 _SHOWN_CHARS = 4
 
 
-def new_id(prefix: Literal["src", "key"]) -> str:
+def new_id(prefix: Literal["src", "key", "wh"]) -> str:
     """Such as `src_` and 16 characters (95 bits)."""
     return f"{prefix}_{_random(_ID_CHARS)}"
 
@@ -28,6 +31,13 @@ def new_pipeline_key(mode: Literal["development", "production"]) -> str:
 def new_secret_key() -> str:
     """`sk_…`: the whole string is the HMAC key."""
     return f"sk_{_random(_KEY_CHARS)}"
+
+
+def new_webhook_secret(kind: str) -> str:
+    """In the form that the kind's senders know: base64 after `whsec_` for Standard Webhooks, else characters."""
+    if kind == "standard-webhooks":
+        return "whsec_" + base64.b64encode(secrets.token_bytes(_WEBHOOK_KEY_BYTES)).decode()
+    return f"whsec_{_random(_KEY_CHARS)}"
 
 
 def digest(token: str) -> bytes:

@@ -7,9 +7,6 @@ index.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-
 import msgspec
 
 from daemon.events import datafly
@@ -43,7 +40,7 @@ class BatchEndpoint(SignedEndpoint):
         self.found(call, len(batch.batch))
         works, errors = self._works(source, batch)
         self.ended_if(call, Outcome.INVALID_PAYLOAD, len(errors))
-        await self._published(list(works.values()))
+        await self.all_published(list(works.values()))
         return self._answer(call, works, errors)
 
     async def _batch(self, call: Call) -> tuple[Source, Batch]:
@@ -84,21 +81,6 @@ class BatchEndpoint(SignedEndpoint):
             works[index] = self._recogniser.server(source, event, "batch")
         return works, errors
 
-    async def _published(self, works: Sequence[DataflyWork]) -> None:
-        """Every work through one tick. A second copy of an id in the same batch takes the first one's outcome."""
-        firsts: dict[str, DataflyWork] = {}
-        copies: list[tuple[DataflyWork, DataflyWork]] = []
-        for work in works:
-            first = firsts.setdefault(work.id, work)
-            if first is not work:
-                copies.append((work, first))
-        if firsts:
-            await asyncio.gather(*{self.kit.ticker.add(work) for work in firsts.values()})
-            await self.settled(list(firsts.values()))
-        for copy, first in copies:
-            copy.outcome = Outcome.DUPLICATE if first.outcome is Outcome.ACCEPTED else first.outcome
-            copy.retry_after_s = first.retry_after_s
-
     def _answer(self, call: Call, works: dict[int, DataflyWork], errors: list[ItemError]) -> Reply:
         accepted = duplicates = 0
         durability = "kafka"
@@ -127,11 +109,6 @@ class BatchEndpoint(SignedEndpoint):
         if errors:
             answer.errors = sorted(errors, key=lambda error: error.index)
         return Reply(200, headers, msgspec.json.encode(answer))
-
-    def ended_if(self, call: Call, outcome: Outcome, events: int) -> None:
-        """`ended`, unless there are none."""
-        if events:
-            self.ended(call, outcome, events)
 
 
 class _BatchRefused(Refusal):

@@ -46,10 +46,10 @@ class DataflyEndpoint(EventEndpoint):
         """One request out of the source's bucket. Refuses (429)."""
         await limits.take(self.kit.limiter, source, self.kit.settings.limits)
 
-    def declared(self, call: Call, bytes_max: int) -> int | None:
+    def declared(self, call: Call, bytes_max: int, media_types: tuple[str, ...] | None = None) -> int | None:
         """The body's declared length. Refuses its type and encoding (415) and its length (413) before it is read."""
         headers = call.scope.headers
-        body.check_type(headers, self.media_types)
+        body.check_type(headers, media_types or self.media_types)
         body.check_encoding(headers.get("content-encoding"))
         return body.check_length(headers, bytes_max)
 
@@ -85,6 +85,26 @@ class DataflyEndpoint(EventEndpoint):
             await asyncio.sleep(PENDING_POLL_S)
             waited_s += PENDING_POLL_S
             await asyncio.gather(*{self.kit.ticker.add(work) for work in pending})
+
+    async def all_published(self, works: Sequence[DataflyWork]) -> None:
+        """Every work of one request through one tick; a second copy of an id takes the first one's outcome."""
+        firsts: dict[str, DataflyWork] = {}
+        copies: list[tuple[DataflyWork, DataflyWork]] = []
+        for work in works:
+            first = firsts.setdefault(work.id, work)
+            if first is not work:
+                copies.append((work, first))
+        if firsts:
+            await asyncio.gather(*{self.kit.ticker.add(work) for work in firsts.values()})
+            await self.settled(list(firsts.values()))
+        for copy, first in copies:
+            copy.outcome = Outcome.DUPLICATE if first.outcome is Outcome.ACCEPTED else first.outcome
+            copy.retry_after_s = first.retry_after_s
+
+    def ended_if(self, call: Call, outcome: Outcome, events: int) -> None:
+        """`ended`, unless there are none."""
+        if events:
+            self.ended(call, outcome, events)
 
     def accepted(self, call: Call, outcome: Outcome, durability: Durability | None) -> Reply:
         """200 for a single event."""

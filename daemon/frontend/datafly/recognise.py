@@ -85,10 +85,16 @@ class Recogniser:
         )
         return DataflyWork(visit, event, received, now_s, self._identity.click_id_ttl_s, made, cookie)
 
-    def server(self, source: Source, event: Event, channel: Channel) -> DataflyWork:
-        """A work for an event that a server sent: its own context stands, and its visitor's past is added."""
+    def server(
+        self, source: Source, event: Event, channel: Channel, unique: str | None = None
+    ) -> DataflyWork:
+        """
+        A work for an event that a server sent: its own context stands, and its visitor's past is added.
+
+        `unique` tells copies in place of the messageId, where that alone does not (webhooks).
+        """
         now_s = self._kit.now()
-        event_id, claim_id = self._id(source, event)
+        event_id, claim_id = self._id(source, event, unique)
         # alias says that whom it calls previousId is the user: that is the visitor whose hash learns it
         visitor = event.previousId if event.type == "alias" else event.anonymousId
         clicks: dict[str, str] = {}
@@ -125,16 +131,17 @@ class Recogniser:
             learn["uid"] = event.userId
         return learn
 
-    def _id(self, source: Source, event: Event) -> tuple[str, str | None]:
+    def _id(self, source: Source, event: Event, unique: str | None = None) -> tuple[str, str | None]:
         """The event's id, and the same to claim where it is derived from the caller's."""
-        if event.messageId is None:
+        told_by = unique or event.messageId
+        if told_by is None:
             return self._kit.random.take(16).hex(), None
         deriver = self._derivers.get(source.id)
         if deriver is None:
             if len(self._derivers) > _DERIVERS_MAX:
                 self._derivers.clear()
             deriver = self._derivers[source.id] = IdDeriver("datafly", source.tenant, source.id)
-        event_id = deriver.of(event.messageId)
+        event_id = deriver.of(told_by)
         return event_id, event_id
 
     def _visitor(
