@@ -24,7 +24,10 @@ async def open_catalog(settings: Settings) -> AsyncIterator[SourceCatalog]:
     Redis is needed for telling frontends of a change at once; when it is away they learn it a little later.
     Raises StoreUnavailable when PostgreSQL is away, SettingsError for settings that can't be used.
     """
-    async with embedded_session(settings, postgres=True, redis=True) as found, catalog_on(found) as catalog:
+    async with (
+        embedded_session(settings, postgres=True, redis=True, redis_answers=False) as found,
+        catalog_on(found) as catalog,
+    ):
         yield catalog
 
 

@@ -114,19 +114,19 @@ def remove_running(data_dir: Path, pid: int) -> None:
             (data_dir / _RUN_FILE).unlink()
 
 
-def find_running(data_dir: Path) -> Endpoints | None:
+def find_running(data_dir: Path, *, redis_answers: bool = True) -> Endpoints | None:
     """
     Return where the embedded servers of `data_dir` listen, or None when they don't run.
 
-    What the file says is proved by connecting: Postgres has to accept the user and the database, Valkey has to
-    answer a PING. Blocks for at most a few seconds.
+    What the file says is proved by connecting: Postgres has to accept the user and the database, Valkey (unless
+    `redis_answers` is False: then it may hang) has to answer a PING. Blocks for at most a few seconds.
     """
     found = _read(data_dir)
     if found is None:
         return None
     if found.postgres_dsn and not _postgres_answers(found.postgres_dsn):
         return None
-    if found.redis_url and not _redis_answers(found.redis_url):
+    if redis_answers and found.redis_url and not _redis_answers(found.redis_url):
         return None
     return found
 

@@ -97,12 +97,12 @@ def lock_for_instance(data_dir: Path, on_wait: Callable[[int], None], wait_s: fl
 
 @asynccontextmanager
 async def embedded_session(
-    settings: Settings, *, postgres: bool, redis: bool, wait_s: float = WAIT_S
+    settings: Settings, *, postgres: bool, redis: bool, redis_answers: bool = True, wait_s: float = WAIT_S
 ) -> AsyncIterator[Settings]:
     """
     Settings that name servers that answer, for the length of the `async with`.
 
-    `postgres` and `redis` say what is needed. What the settings name is taken as it is; for the rest the running
+    `postgres` and `redis` say what is needed; with `redis_answers=False` an instance whose Redis hangs will do. What the settings name is taken as it is; for the rest the running
     instance's servers are found through the data folder, or started here and stopped at the end. To be entered
     in the main thread, with which the servers die. Raises Unavailable when the data folder's holder does not
     get ready within `wait_s`, and what `start_embedded` raises.
@@ -113,7 +113,9 @@ async def embedded_session(
         yield settings
         return
     data_dir = Path(settings.data_dir)
-    lock = await _lock_or_running(data_dir, postgres=postgres, redis=redis, wait_s=wait_s)
+    lock = await _lock_or_running(
+        data_dir, postgres=postgres, redis=redis, redis_answers=redis_answers, wait_s=wait_s
+    )
     if isinstance(lock, Endpoints):
         # Where they said they are: a service's run folder depends on its environment, which is not ours.
         yield _at(settings, lock.postgres_dsn, lock.redis_url)
@@ -129,7 +131,7 @@ async def embedded_session(
 
 
 async def _lock_or_running(
-    data_dir: Path, *, postgres: bool, redis: bool, wait_s: float
+    data_dir: Path, *, postgres: bool, redis: bool, redis_answers: bool, wait_s: float
 ) -> DataDirLock | Endpoints:
     """Return the lock, taken for a command, or where a running instance's servers answer."""
     deadline = time.monotonic() + wait_s
@@ -139,7 +141,7 @@ async def _lock_or_running(
         except AlreadyRunning:
             pid, is_command = holder(data_dir)
             if not is_command:
-                found = await asyncio.to_thread(find_running, data_dir)
+                found = await asyncio.to_thread(find_running, data_dir, redis_answers=redis_answers)
                 if (
                     found is not None
                     and (found.postgres_dsn or not postgres)
