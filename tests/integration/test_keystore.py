@@ -285,7 +285,7 @@ async def test_truncated_tables_make_everything_forgotten(town: Town) -> None:
     created = await town.catalog.create_source("acme", "a", ["https://a.com"])
     process = await town.process()
     await process.keys.find(created.pipeline_key)
-    await town.admin.pool.fetch("TRUNCATE keys, sources, tenants")
+    await town.admin.pool.fetch("TRUNCATE keys, sources, tenants CASCADE")
     await refused_within_polls([process], created.pipeline_key)
     await until(lambda: not process.keys.origin_listed("https://a.com"), 1.0)
 

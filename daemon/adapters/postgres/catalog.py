@@ -8,23 +8,20 @@ PostgreSQL half a second later.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from daemon.adapters.keystore.memory import CHANGES_MAX, Change
 from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.postgres import checks, tokens
+from daemon.adapters.postgres.changing import changing
 from daemon.adapters.postgres.pool import Connection, PostgresPool, Row
+from daemon.adapters.postgres.webhooks import WebhookCatalog
 from daemon.adapters.sealing import Sealer
 from daemon.errors import NotFound, UsageError
 from daemon.ports import Source
-
-log = logging.getLogger(__name__)
 
 Mode = Literal["development", "production"]
 KeyKind = Literal["pipeline", "secret", "cdp", "merchant"]
@@ -72,6 +69,8 @@ class SourceCatalog:
         self._shared = shared
         self._sealer = sealer
         self._mode = mode
+        #: their webhooks
+        self.webhooks = WebhookCatalog(pool, shared, sealer)
 
     # --- sources ------------------------------------------------------------------------------------
 
@@ -99,7 +98,7 @@ class SourceCatalog:
             checks.cookie_domain(cookie_domain),
         )
         source_id = tokens.new_id("src")
-        async with self._changing() as connection:
+        async with changing(self._pool, self._shared) as connection:
             await connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", row[0])
             created = await connection.fetchrow(
                 "INSERT INTO sources (id, tenant, name, origins, rate, burst, cookie_domain) "
@@ -132,7 +131,7 @@ class SourceCatalog:
         """
         values = {field: _checked(field, value) for field, value in changes.items()}
         sets = "".join(f"{field} = ${number}, " for number, field in enumerate(values, start=2))
-        async with self._changing() as connection:
+        async with changing(self._pool, self._shared) as connection:
             row = await connection.fetchrow(
                 f"UPDATE sources SET {sets}version = version + 1, updated_at = now() "  # noqa: S608 checked names
                 f"WHERE id = $1 RETURNING {_COLUMNS}",
@@ -168,7 +167,7 @@ class SourceCatalog:
         wanted = id_or_prefix.strip()
         if not wanted:
             raise UsageError("name a key by its id or its prefix; `headgate keys list` shows both")
-        async with self._changing() as connection:
+        async with changing(self._pool, self._shared) as connection:
             rows = await connection.fetch(
                 "SELECT * FROM keys WHERE id = $1 OR sha256 = $2 FOR UPDATE", wanted, tokens.digest(wanted)
             )
@@ -210,7 +209,7 @@ class SourceCatalog:
         Raises NotFound.
         """
         source = await self.get_source(source_id)
-        async with self._changing() as connection:
+        async with changing(self._pool, self._shared) as connection:
             pipeline_key = await self._add_pipeline_key(connection, source_id, source.tenant)
             secret_key = await self._set_secret_key(connection, source_id, source.tenant)
         return Created(await self.get_source(source_id), pipeline_key, secret_key)
@@ -253,22 +252,6 @@ class SourceCatalog:
             tenant,
             source_id,
         )
-
-    # --- announcing ---------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[Connection]:
-        """A transaction whose changes are announced once they are committed."""
-        async with self._pool.transaction() as connection:
-            before = await connection.fetchval("SELECT seq FROM catalog_state")
-            yield connection
-            # Our own and, harmlessly, those that others committed meanwhile.
-            rows = await connection.fetch(
-                "SELECT seq, source_id, digests FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2", before, CHANGES_MAX
-            )
-        changes = [Change(row["seq"], row["source_id"], tuple(row["digests"])) for row in rows]
-        if changes and not await self._shared.announce(changes):
-            log.warning("Redis is away: the frontends learn of the change from PostgreSQL, within a second")
 
 
 def _checked(field: str, value: Any) -> Any:
