@@ -28,9 +28,15 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     client.close()
 
 
+_ADVANCES_US = [0, 1, 100, 1_000, 7_500, 15_000, 100_000, 740_000, 800_000, 1_100_000, 3_000_000]
+_LIMITS = {
+    "rate": st.sampled_from([0.5, 5.0, 100.0, 1000.0, 50_000.0]),
+    "burst": st.sampled_from([1, 2, 5, 40, 1000]),
+}
 _step = st.one_of(
-    st.tuples(st.just("advance"), st.sampled_from([0, 1, 100, 1_000, 7_500, 15_000, 100_000, 800_000, 3_000_000])),
+    st.tuples(st.just("advance"), st.sampled_from(_ADVANCES_US)),
     st.tuples(st.just("requests"), st.integers(1, 12)),
+    st.tuples(st.just("steady"), st.integers(20, 60)),
     st.tuples(
         st.sampled_from(["send", "execute", "receive", "call", "call", "call", "turn", "turn", "lose", "crash"]),
         st.just(0),
@@ -38,12 +44,8 @@ _step = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    rate=st.sampled_from([0.5, 5.0, 100.0, 1000.0, 50_000.0]),
-    burst=st.sampled_from([1, 2, 5, 40, 1000]),
-    steps=st.lists(st.tuples(st.integers(0, 2), _step), min_size=10, max_size=120),
-)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(**_LIMITS, steps=st.lists(st.tuples(st.integers(0, 2), _step), min_size=5, max_size=60))
 def test_the_law_holds_on_any_schedule(
     client: redis.Redis, rate: float, burst: int, steps: list[tuple[int, tuple[str, int]]]
 ) -> None:
@@ -56,11 +58,82 @@ def test_the_law_holds_on_any_schedule(
             case "requests":
                 for _ in range(count):
                     frontend.request()
+            case "steady":  # long enough that a slice is held in stock
+                for _ in range(count):
+                    world.advance(1000)
+                    for _ in range(3):
+                        frontend.request()
+                    frontend.turn()
             case "crash":
                 frontend.start()
             case _:
                 getattr(frontend, what)()
         assert world.excess() <= _TOLERANCE
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    limit=st.sampled_from([(0.5, 1), (5.0, 5), (100.0, 40), (1000.0, 40), (50_000.0, 1000)]),
+    chance=st.randoms(use_true_random=False),
+)
+def test_the_script_keeps_the_law_whatever_honest_frontends_do(
+    client: redis.Redis, limit: tuple[float, int], chance: random.Random
+) -> None:
+    """No book here: holders that ask for, keep, use late and give back whatever they like."""
+    rate, burst = limit
+    world = World(client, rate, burst, frontends=1)
+    holders = [Holder(world, str(number)) for number in range(3)]
+    for _ in range(120):
+        holder = chance.choice(holders)
+        match chance.choice(["advance", "advance", "use", "use", "call", "call", "call", "lost", "crash"]):
+            case "advance":
+                world.advance(chance.choice([0, 1_000, 15_000, 300_000, 740_000, 1_100_000]))
+            case "use":
+                holder.use(chance.choice([1, holder.held, holder.held]))
+            case "call":
+                # Each grant is the more dangerous the later it is used.
+                part = chance.choice([0, burst // 2, burst])
+                holder.call(part, chance.choice([0, 0, burst]), chance.choice([0.0, 0.5, 1.0]))
+            case "lost":
+                holder.call(chance.choice([0, burst]), 0, 1.0)
+                holder.die()
+            case "crash":
+                holder.die()
+        assert world.excess() <= _TOLERANCE
+
+
+class Holder:
+    """A frontend that is honest and nothing more."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+        self._lives = 0
+        self.held = 0
+        self._until_us = 0
+        self._used_us = world.now_us
+
+    def use(self, count: int) -> None:
+        world = self._world
+        if world.now_us >= self._until_us:
+            self.held = 0
+        for _ in range(min(count, self.held)):
+            world.note_grant()
+            self.held -= 1
+            self._used_us = world.now_us
+
+    def call(self, need: int, part: int, keep_part: float) -> None:
+        world = self._world
+        self.use(0)
+        keep = int(self.held * keep_part)
+        idle_us = world.now_us - self._used_us
+        row = (world.name, world.rate, world.burst, keep, self.held - keep, need, part, 0, idle_us)
+        self.held = keep + world.run(f"{self._name}.{self._lives}", [row])[0]
+        self._until_us = world.now_us + int(HELD_LIFE_S * 1e6)
+
+    def die(self) -> None:
+        self.held = 0
+        self._lives += 1
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -174,6 +247,7 @@ def test_a_token_is_not_used_after_its_time(client: redis.Redis) -> None:
         one.request()
         one.turn()
     assert one.book.held > 0
+    assert HELD_LIFE_S < LEASE_LIFE_S
     world.advance(int(HELD_LIFE_S * 1e6))
     assert one.request().result is None  # asks, though it held some
 
@@ -222,6 +296,12 @@ def test_a_full_bucket_leaves_nothing_in_redis(client: redis.Redis) -> None:
     assert 0 < client.pttl(key) < 5000
     assert world.run("f", [(world.name, 1000.0, 10, 0, 4, 0, 0, 0, 0)]) == [0, 0]
     assert not client.exists(key)
+
+
+def test_what_is_held_counts_in_a_bucket_that_is_younger(client: redis.Redis) -> None:
+    world = World(client, 10.0, 10, frontends=1)
+    assert world.run("f", [(world.name, 10.0, 10, 6, 3, 0, 0, 0, 0)]) == [0, 0]
+    assert world.run("g", [(world.name, 10.0, 10, 0, 0, 20, 0, 0, 0)])[0] == 4
 
 
 def test_what_a_frontend_granted_by_itself_is_taken_off_a_full_bucket(client: redis.Redis) -> None:
