@@ -1,5 +1,6 @@
 #!/bin/sh
-# System programs that the tests use: Java 17 and Maven (Kafka), promtool (alert rules), systemd (the unit).
+# System programs that the tests use: Java 17 and Maven (Kafka), promtool (alert rules), systemd (the unit), Chromium
+# (the browser SDK).
 # As root on Debian or Ubuntu it installs what is missing, without starting any service; elsewhere it says what is
 # missing. It never fails: the tests that need something absent say so (and fail with CI=true).
 set -u
@@ -15,6 +16,7 @@ has_java() {
 packages=''
 has_java || packages="$packages default-jre-headless"
 has mvn || packages="$packages maven"
+has chromium || packages="$packages chromium"
 has systemd-analyze || packages="$packages systemd"
 has setpriv && has unshare && has nsenter || packages="$packages util-linux"
 

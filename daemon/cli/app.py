@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sources": ("daemon.cli.sources", "Create, list, change, disable and enable sources of events."),
     "keys": ("daemon.cli.keys", "List and revoke the keys that callers send events with."),
     "tail": ("daemon.cli.tail", "Show and follow the events on the log."),
+    "demo": ("daemon.cli.demo", "Serve a page that sends events and shows what the log received."),
     "slots": ("daemon.cli.slots", "Show the processes of the running instance; bring back a parked one."),
     "restart": ("daemon.cli.restart", "Replace the running instance's processes without losing a request."),
     "version": ("daemon.cli.version", "Print versions."),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import brotli
@@ -46,27 +47,7 @@ class Asset:
     def __init__(self, kit: Kit, content: bytes, content_type: str) -> None:
         """`content` is served as `content_type`; `kit` tells whether the process drains, and counts."""
         self._kit = kit
-        shared = [
-            ("cache-control", CACHE_CONTROL),
-            ("vary", "Accept-Encoding"),
-            # Pages of other sites load it: as a script, with `crossorigin`, and under COEP.
-            ("access-control-allow-origin", "*"),
-            ("cross-origin-resource-policy", "cross-origin"),
-            ("timing-allow-origin", "*"),
-            ("x-content-type-options", "nosniff"),
-        ]
-        digest = hashlib.sha256(content).hexdigest()[:20]
-        bodies = {
-            "identity": content,
-            "br": brotli.compress(content, mode=brotli.MODE_TEXT, quality=11),
-            "gzip": gzip.compress(content, compresslevel=9, mtime=0),
-        }
-        self._packed: dict[str, _Packed] = {}
-        for encoding, body in bodies.items():
-            plain = encoding == "identity"
-            etag = f'"{digest}"' if plain else f'"{digest}-{encoding}"'
-            more = [("content-type", content_type)] + ([] if plain else [("content-encoding", encoding)])
-            self._packed[encoding] = _Packed(body, etag, [*shared, ("etag", etag)], more)
+        self._packed = _packed(content, content_type)
 
     async def __call__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request: 200, 304, or 405."""
@@ -84,6 +65,33 @@ class Asset:
         else:
             # granian leaves the body of an answer to HEAD out, and keeps its length
             transport.response_bytes(200, [*packed.headers, *packed.more, *closing], packed.body)
+
+
+@cache
+def _packed(content: bytes, content_type: str) -> dict[str, _Packed]:
+    """Every encoding of a file; takes some 20 ms, once per process."""
+    shared = [
+        ("cache-control", CACHE_CONTROL),
+        ("vary", "Accept-Encoding"),
+        # Pages of other sites load it: as a script, with `crossorigin`, and under COEP.
+        ("access-control-allow-origin", "*"),
+        ("cross-origin-resource-policy", "cross-origin"),
+        ("timing-allow-origin", "*"),
+        ("x-content-type-options", "nosniff"),
+    ]
+    digest = hashlib.sha256(content).hexdigest()[:20]
+    bodies = {
+        "identity": content,
+        "br": brotli.compress(content, mode=brotli.MODE_TEXT, quality=11),
+        "gzip": gzip.compress(content, compresslevel=9, mtime=0),
+    }
+    packed: dict[str, _Packed] = {}
+    for encoding, body in bodies.items():
+        plain = encoding == "identity"
+        etag = f'"{digest}"' if plain else f'"{digest}-{encoding}"'
+        more = [("content-type", content_type)] + ([] if plain else [("content-encoding", encoding)])
+        packed[encoding] = _Packed(body, etag, [*shared, ("etag", etag)], more)
+    return packed
 
 
 def _named(etag: str, lines: list[str]) -> bool:

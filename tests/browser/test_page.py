@@ -203,9 +203,9 @@ def test_a_large_event(shop: Shop, context: Context, ready: Ready) -> None:
     """More than a browser lets a keepalive request hold."""
     page = context.open(shop.url(shop.add(attributes="data-page=manual")))
     ready(page)
-    page.js("_df.track('Large', {text: 'x'.repeat(200_000)}), _df.track('After')")
+    page.js("_df.track('Large', {text: 'x'.repeat(400_000)}), _df.track('After')")
     shop.arrived(2)
-    assert len(shop.all()[0]["properties"]["text"]) == 200_000
+    assert len(shop.all()[0]["properties"]["text"]) == 400_000
 
 
 def test_the_queue_is_bounded(guarded_shop: Shop, door: Door, context: Context, ready: Ready) -> None:

@@ -38,8 +38,8 @@ def need(tool: str) -> str:
     """
     Return the path of a system program, or skip the test (with CI=true: fail it).
 
-    Known: `java` (17 or newer), `mvn`, `promtool`, `systemd`, `systemd-analyze`, `setpriv`, `unshare`, `nsenter`,
-    and `root` (not a program: the test has to run as root; returns "root"). Any other name is looked for on PATH.
+    Known: `java` (17 or newer), `mvn`, `promtool`, `chromium`, `systemd`, `systemd-analyze`, `setpriv`, `unshare`,
+    `nsenter`, and `root` (not a program: the test has to run as root; returns "root"). Any other name is looked for on PATH.
     """
     __tracebackhide__ = True
     found = _PROBES[tool]() if tool in _PROBES else _program(tool)
@@ -84,6 +84,7 @@ _PROBES: dict[str, Callable[[], str | None]] = {"java": _java, "systemd": _syste
 _HINTS = {
     "java": f"install Java {JAVA_VERSION_MIN} or newer (Debian: default-jre-headless)",
     "mvn": "install Maven (Debian: maven), which fetches Kafka's jars",
+    "chromium": "install Chromium (Debian: chromium)",
     "promtool": "run scripts/system-packages.sh, or install prometheus",
     "systemd": "install systemd",
     "systemd-analyze": "install systemd",

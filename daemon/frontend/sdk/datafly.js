@@ -5,8 +5,7 @@
   const VERSION = '1.0.0';
   const PATHS = { track: 't', page: 'p', identify: 'i', group: 'g' };
 
-  // The queue's bounds. The gateway knows a messageId for 24 hours: a copy sent later would not be recognised
-  // at its door, so nothing older is sent.
+  // The gateway knows a messageId for 24 hours: nothing older is sent, as a copy would not be recognised.
   const QUEUE_EVENTS_MAX = 200;
   const QUEUE_CHARS_MAX = 256 * 1024;
   const AGE_MAX_MS = 24 * 3600 * 1000;
@@ -16,7 +15,7 @@
   const BACKOFF_MAX_MS = 5 * 60 * 1000;
   const RETRY_AFTER_MAX_MS = 10 * 60 * 1000;
   const TIMEOUT_MS = 30 * 1000;
-  // A live tab touches its queue at each attempt, so at the latest after RETRY_AFTER_MAX_MS.
+  // A live tab touches its queue at each attempt.
   const STALE_MS = 20 * 60 * 1000;
   const POLL_MS = 500;
   // Browsers allow 64 KiB in all keepalive requests together.
@@ -25,7 +24,7 @@
 
   const warn = (text) => window.console && console.warn('datafly.js: ' + text);
 
-  /** What the page or the browser calls: never throws. */
+  /** For all that the page or the browser calls: never throws. */
   const guard = (work) => (...args) => {
     try {
       work(...args);
@@ -59,7 +58,7 @@
 
   const plain = (value) => (value && typeof value === 'object' && !Array.isArray(value) ? value : undefined);
 
-  /** localStorage, or null where the browser does not allow it (even looking at it may throw). */
+  /** Where the browser allows none, looking at it throws. */
   let store = null;
   try {
     store = window.localStorage;
@@ -100,10 +99,7 @@
     }
   };
 
-  /* ---- consent ----
-   * A reader gives {analytics, marketing, functional, advertising}, or null while its visitor has not decided,
-   * or undefined where there is no sign of it on the page.
-   */
+  /* ---- consent: decided, an object; null while the visitor has not; undefined without a sign of it ---- */
 
   const choice = (analytics, marketing, functional, advertising) => ({
     analytics: !!analytics, marketing: !!marketing, functional: !!functional, advertising: !!advertising,
@@ -112,7 +108,7 @@
 
   const YES = /^(granted|accept(ed)?|allow(ed)?|all|true|yes|1)$/i;
 
-  /** A page's own words: granted, denied, a list of categories, or an object of them. */
+  /** A page's own words: granted, denied, a list of categories, an object. */
   const ownWords = (value) => {
     const object = plain(value) || json(value);
     if (object) {
@@ -127,11 +123,11 @@
     return choice(on('analytics'), on('marketing'), on('functional'), on('advertising'));
   };
 
-  /** `on(n)`: whether the visitor consents to the IAB's purpose n. */
+  /** The IAB's purposes. */
   const purposes = (on) =>
     choice(on(1) && on(8), on(1) && on(3) && on(4), on(1), on(1) && on(2) && on(7));
 
-  let tcfChoice; // what the page's TCF API has said; undefined until it is asked
+  let tcfChoice; // undefined until the API is asked
 
   const READERS = {
     onetrust() {
@@ -139,7 +135,7 @@
       if (!groups) return window.OneTrust ? null : undefined;
       const on = (id) => groups[1].includes(id + ':1');
       const found = choice(on('C0002'), on('C0004'), on('C0003'), on('C0004'));
-      // The cookie is there before the visitor decides, with what holds until then.
+      // Before the visitor decides the cookie says what holds until then.
       return found.analytics || cookie('OptanonAlertBoxClosed') !== undefined ? found : null;
     },
 
@@ -161,7 +157,7 @@
       }
       if (!token) return window.Didomi || window.didomiConfig ? null : undefined;
       const { enabled = [], disabled = [] } = token.purposes || {};
-      // Sites name their purposes themselves: go by the words in the names, and where none fits, by all or not all.
+      // Sites name their purposes themselves: their words count, where none fits, whether all are enabled.
       const on = (words) => {
         const fits = (name) => words.test(name);
         return !disabled.some(fits) && (enabled.some(fits) || (enabled.length > 0 && !disabled.length));
@@ -173,7 +169,7 @@
     },
 
     osano() {
-      // The cookie is encrypted, only Osano's own script can read it; that it is there means a decision.
+      // Encrypted, for Osano's own script; that it is there means a decision.
       const kept = cookie('osano_consentmanager') || local('osano_consentmanager');
       const manager = window.Osano && window.Osano.cm;
       const said = manager && manager.getConsent ? manager.getConsent() : json(kept);
@@ -200,7 +196,7 @@
       }
       const text = cookie('euconsent-v2');
       if (!text) return undefined;
-      // The TC string is base64url; the consents to purposes 1 to 24 are its bits 152 to 175.
+      // base64url; consent to purpose n is bit 151 + n.
       const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
       return purposes((n) => {
         const bit = 151 + n;
@@ -222,7 +218,6 @@
   const [consentKind, consentName] = consentOption.split(/:(.*)/);
   let ownChoice; // what the page said by consent()
 
-  /** An object (decided), null (not yet: nothing may be sent or stored) or undefined (nobody speaks of consent). */
   const consent = () => {
     if (document.prerendering) return null;
     if (ownChoice) return ownChoice;
@@ -239,7 +234,7 @@
   let watching = 0;
   let forgotten = false;
 
-  /** Act on what consent is now: release what was held, forget it, or look again in a moment. */
+  /** Release what was held, forget it, or look again in a moment. */
   const decide = () => {
     const now = consent();
     if (now === null) {
@@ -258,7 +253,7 @@
     pump();
   };
 
-  /** Consent is denied: nothing stays, neither here nor in the store. */
+  /** Denied: nothing stays. */
   const forget = () => {
     held.length = queue.length = 0;
     if (forgotten) return;
@@ -268,8 +263,8 @@
   };
 
   /* ---- the queue ----
-   * Each tab has a queue of its own in localStorage, [touched, [[path, body, time], …]]. A tab that leaves
-   * marks it with 0; a queue that was left, or not touched for long, is taken over by the next page.
+   * Each tab keeps its own in localStorage: [touched, [[path, body, time], …]]. When left, touched is 0; the next
+   * page takes it over, also one that nobody touched for long.
    */
 
   const prefix = '_df.' + key.slice(-8) + '.';
@@ -279,11 +274,11 @@
   let kept = false; // whether our queue is in the store
   let busy = 0;
   let failures = 0;
-  let resumeAt = 0; // performance.now() from which on it may be sent again
-  let imposed = false; // the gateway itself said when
+  let resumeAt = 0; // by performance.now()
+  let imposed = false; // by the gateway's Retry-After
   let timer = 0;
   let refused = false;
-  let gone = false; // the page was left; it may come back out of the browser's cache
+  let gone = false; // the page was left
 
   const stored = () => {
     try {
@@ -313,7 +308,7 @@
     }
   };
 
-  /** Our queue is not in the store any more: another tab took it over, or the visitor cleared the site's data. */
+  /** Whether the queue is still ours: another tab may have taken it, or the visitor cleared the site's data. */
   const check = () => {
     if (!kept || store.getItem(ownName) !== null) return;
     kept = false;
@@ -323,12 +318,11 @@
   const trim = () => {
     const oldest = Date.now() - AGE_MAX_MS;
     let chars = queue.reduce((sum, entry) => sum + entry.body.length, 0);
-    while (queue.length && (queue[0].time < oldest || queue.length > QUEUE_EVENTS_MAX || chars > QUEUE_CHARS_MAX)) {
-      chars -= queue.shift().body.length;
-    }
+    const full = () => queue.length > QUEUE_EVENTS_MAX || (chars > QUEUE_CHARS_MAX && queue.length > 1);
+    while (queue.length && (queue[0].time < oldest || full())) chars -= queue.shift().body.length;
   };
 
-  /** Take over what other pages left; under a lock where there is one, so that two tabs don't both do it. */
+  /** Take over what other pages left, under a lock where there is one: two tabs must not. */
   const adopt = () => {
     const take = () => {
       const found = [];
@@ -362,7 +356,7 @@
 
   const enqueue = (event, agreed) => {
     if (agreed) event.context.consent = agreed;
-    // Half a character, as a cut title may end with, is no valid text: JSON writes it as an escape.
+    // Half a character (of a cut text) is refused by the gateway.
     const body = JSON.stringify(event).replace(/\\(\\|ud[89a-f]..)/g, (all, what) => (what === '\\' ? all : '\\ufffd'));
     check();
     queue.push({ path: PATHS[event.type], body, time: Date.now(), tries: 0 });
@@ -371,12 +365,11 @@
   };
 
   const endpoint = (option('endpoint') || (script && script.src && new URL(script.src).origin) || '').replace(/\/+$/, '');
-  // The key goes into the address and the body is text/plain: so a request needs no preflight, sendBeacon can send
-  // it too, and the first one of a visitor is the event itself. The key is no secret, it stands in the page.
+  // The key in the address and a body of text/plain need no preflight, and sendBeacon can send them. It is no secret.
   const address = (entry) => endpoint + '/v1/' + entry.path + '?wk=' + encodeURIComponent(key);
   const canKeepAlive = 'Request' in window && 'keepalive' in Request.prototype;
 
-  /** Send the oldest, one at a time: so order holds, and the first answer's cookies go with the second event. */
+  /** One at a time: order holds, and the first answer's cookies go with the second event. */
   const pump = () => {
     clearTimeout(timer);
     if (busy || !queue.length) return;
@@ -430,7 +423,7 @@
     const asked = Math.min(retryAfter * 1000 || 0, RETRY_AFTER_MAX_MS);
     imposed = asked > 0;
     const backoff = Math.min(BACKOFF_MIN_MS * 2 ** (failures - 1), BACKOFF_MAX_MS);
-    // Jitter: those who were turned away together should not come back together.
+    // Those who were turned away together should not come back together.
     resumeAt = performance.now() + (imposed ? asked * (1 + Math.random() / 4) : backoff * (0.5 + Math.random() / 2));
     entry.tries++;
     const at = queue.indexOf(entry);
@@ -439,8 +432,8 @@
   };
 
   /**
-   * The page may be gone the next moment: send at once all that waits. Its answers may not be seen any more, so
-   * it stays in the store, and the next page sends it again: the gateway knows its messageIds.
+   * The page may be gone the next moment: send all that waits. Whose answer is not seen stays in the store, and is
+   * sent again by the next page: the gateway knows its messageId.
    */
   const leave = () => {
     settle();
@@ -458,13 +451,13 @@
 
   /* ---- events ---- */
 
-  let anonymousId = uuid(); // only until the gateway's cookie is there, and for browsers without cookies
+  let anonymousId = uuid(); // counts where there is no cookie yet, or none is allowed
   let userId;
   let traits = {};
   let campaign;
   let referrer = document.referrer;
 
-  /** The page's address, without what is no part of a page's name: a fragment counts where it is a route. */
+  /** The page's address; a fragment counts where it is a route. */
   const here = () => location.href.split('#')[0] + (/^#!?\//.test(location.hash) ? location.hash : '');
   let current = here();
 
@@ -500,7 +493,7 @@
     const common = {
       type, messageId: uuid(), timestamp: new Date().toISOString(), userId, anonymousId, context: context(),
     };
-    // A copy: the page may go on changing its objects.
+    // A copy: the page may change its objects.
     const event = JSON.parse(JSON.stringify(Object.assign(common, fields)));
     if (now === null) {
       held.push(event);
@@ -514,9 +507,9 @@
 
   /* ---- page views ---- */
 
-  let due = automatic; // a page view is to be sent: true after a load, 'moved' after a navigation inside the page
+  let due = automatic; // true after a load, 'moved' after a navigation inside the page
 
-  /** Send the page view that is due, before whatever comes after it. */
+  /** Send the view that is due, before what follows it. */
   const settle = () => {
     if (due) viewed();
   };
@@ -526,7 +519,7 @@
     send('page', { name, properties: Object.assign(page(), plain(properties)) });
   };
 
-  /** A navigation inside the page is counted a moment later: its router sets the title, or redirects, after it. */
+  /** Sent a moment later: routers set the title, or redirect, after it. */
   const moved = guard(() => {
     const now = here();
     if (now === current) return;
@@ -570,7 +563,7 @@
       settle();
       if (plain(id)) [id, more] = [userId, id];
       const known = id === undefined || id === null || id === '' ? undefined : String(id);
-      if (known !== userId) traits = {};
+      if (userId && known && known !== userId) traits = {};
       Object.assign(traits, plain(more));
       userId = known || userId;
       if (known) send('identify', { traits });
@@ -596,7 +589,7 @@
     },
   };
 
-  /** The global is the array that the page may have filled before, so that a reference to it stays good. */
+  /** The page's own array, if any: a reference to it stays good. */
   const api = Array.isArray(before) ? before : {};
   const calls = Array.isArray(before) ? before.splice(0) : [];
   Object.keys(methods).forEach((name) => {
@@ -625,7 +618,7 @@
     }));
     addEventListener('pageshow', guard((event) => {
       if (!event.persisted) return;
-      // Back out of the browser's cache: a page view as any other. Our queue may have been taken over meanwhile.
+      // Back out of the browser's cache: a view as any other.
       gone = false;
       due = automatic;
       pump();
@@ -637,7 +630,7 @@
     if (calls.some((call) => call && call[0] === 'page')) due = false;
     decide();
     api.push(...calls);
-    // With the title, which a script in the head comes before; and after the page's own first calls.
+    // With the title, and after the page's own first calls.
     const begin = () => setTimeout(guard(settle));
     if (document.readyState === 'loading') document.addEventListener('DOMContentLoaded', begin);
     else begin();
