@@ -73,8 +73,10 @@ async def frontend(ctx: ChildContext) -> None:
     )
 
     def health() -> Beat:
-        serving, reasons = outbox.serving
-        return Beat(accounts.in_work + outbox.records, serving and not kit.draining, list(reasons))
+        reasons = [*outbox.serving[1], *keys.serving[1]]
+        if kit.draining:
+            reasons.append("the frontend takes leave")
+        return Beat(accounts.in_work + outbox.records, not reasons, reasons)
 
     ctx.health = health
     kit.bodies.start()

@@ -497,10 +497,13 @@ async def test_with_both_stores_away_a_known_key_is_good_for_last_good_s(
                 return True
             return False
 
+        assert process.keys.serving == (True, [])
         await until(counted)
+        assert process.keys.serving[0] is False
         assert process.found("last_good") > 0
         await gate.open()
         await until(lambda: process.keys._feed.postgres_up)
+        assert process.keys.serving == (True, [])
         assert await process.keys.find(created.pipeline_key) is not None
 
 

@@ -60,7 +60,9 @@ _ORIGINS = "SELECT id, origins FROM sources WHERE enabled AND origins <> '{}'"
 class CachedKeyStore:
     """`ports.KeyStore` of one process."""
 
-    def __init__(self, pool: PostgresPool, wire: RedisWire, settings: Settings, metrics: StoreMetrics) -> None:
+    def __init__(
+        self, pool: PostgresPool, wire: RedisWire, settings: Settings, metrics: StoreMetrics
+    ) -> None:
         keys = settings.keys
         self._pool = pool
         self._memory_ttl_s = keys.memory_ttl_s
@@ -68,6 +70,7 @@ class CachedKeyStore:
         self._last_good_s = unverified_limit_s(settings)
         self._memory = KeyMemory(keys.entries_max)
         self._entries = self._memory.entries
+        self._wire = wire
         self._shared = SharedKeys(wire, settings)
         self._origins = OriginSet()
         self._feed = ChangeFeed(
@@ -144,6 +147,13 @@ class CachedKeyStore:
             return None
         return await asyncio.shield(self._want(digest))
 
+    @property
+    def serving(self) -> tuple[bool, list[str]]:
+        """Whether some key can be found, and why not: while all stores are away, what is known must do."""
+        if self._entries or self._feed.postgres_up or self._wire.up:
+            return True, []
+        return False, ["no key can be looked up: PostgreSQL and Redis are away"]
+
     def origin_listed(self, origin: str) -> bool:
         return self._origins.listed(origin)
 
@@ -212,7 +222,9 @@ class CachedKeyStore:
         for digest in batch:
             if digest not in again:
                 self._settle(digest, sources.get(digest), "postgres")
-        await self._shared.put(seq, [(digest, source) for digest, source in sources.items() if digest not in again])
+        await self._shared.put(
+            seq, [(digest, source) for digest, source in sources.items() if digest not in again]
+        )
         return again
 
     def _settle(self, digest: bytes, source: Source | None, found: str) -> None:
