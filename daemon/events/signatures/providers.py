@@ -143,8 +143,8 @@ class StandardWebhooks(Struct, frozen=True):
 def standard_key(secret: bytes) -> bytes:
     """The key in a Standard Webhooks secret. Raises ValueError when it is not base64 or empty."""
     try:
-        # senders leave padding out; too much of it does not matter
-        key = base64.b64decode(secret.removeprefix(b"whsec_").rstrip(b"=") + b"==", validate=True)
+        text = secret.removeprefix(b"whsec_").rstrip(b"=")
+        key = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)  # some leave the padding out
     except binascii.Error as error:
         raise ValueError(str(error)) from None
     if not key:

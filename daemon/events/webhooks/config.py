@@ -71,7 +71,7 @@ def read_config(document: Any) -> WebhookConfig:
     try:
         config = msgspec.convert(document, WebhookConfig)
     except msgspec.ValidationError as error:
-        raise BadConfig(f"the webhook's mapping: {_lower(str(error))}") from None
+        raise BadConfig(_explained(str(error))) from None
     _check(config)
     return config
 
@@ -124,5 +124,20 @@ def _check_signing(config: WebhookConfig) -> None:
         raise BadConfig(f"prefix: {config.prefix[:80]!r} can't stand at the beginning of a header")
 
 
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "source_type": KINDS,
+    "type": get_args(EventType),
+    "scheme": get_args(SchemeName),
+    "algorithm": get_args(Algorithm),
+    "encoding": get_args(Encoding),
+}
+_INVALID_CHOICE = re.compile(r"Invalid enum value '(.*)' - at `\$\.(\w+)`", re.DOTALL)
+
+
+def _explained(text: str) -> str:
+    """msgspec's words for the operator: which member, what is wrong, what would fit."""
+    if (choice := _INVALID_CHOICE.fullmatch(text)) is not None and choice[2] in _CHOICES:
+        return f"{choice[2]}: {choice[1][:80]!r} is none of {', '.join(_CHOICES[choice[2]])}"
+    what, _, where = text.partition(" - at `$")
+    member = where.rstrip("`").lstrip(".") or "the webhook's mapping"
+    return f"{member}: {what[:1].lower()}{what[1:]}"

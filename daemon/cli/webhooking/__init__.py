@@ -1,0 +1,1 @@
+"""What `headgate webhooks` is made of besides its commands: reading mappings, sending samples."""
