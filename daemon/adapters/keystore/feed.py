@@ -156,7 +156,9 @@ class ChangeFeed:
             raise StoreUnavailable("PostgreSQL: catalog_state is empty")
         newest: int = rows[0]["newest"]
         changes = [
-            Change(row["seq"], row["source_id"], tuple(row["digests"])) for row in rows if row["seq"] is not None
+            Change(row["seq"], row["source_id"], tuple(row["digests"]))
+            for row in rows
+            if row["seq"] is not None
         ]
         before, self._seq = self._seq, changes[-1].seq if changes else newest
         if before is None:
