@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from daemon import __version__
+from daemon.config.address import reachable
 from daemon.config.schema import Settings
 from daemon.roles import BY_NAME
 
@@ -49,6 +50,7 @@ def welcome(
     if "dashboard" in BY_NAME:
         lines.append(row("dashboard", f"http://{reachable(server.host)}:{server.dashboard_port}"))
     lines.append(row("admin", f"{admin}  {dim('/livez /readyz /metrics /slots')}"))
+    lines.append(row("API reference", f"{admin}/docs"))
     if settings.kafka.brokers:
         lines.append(
             row("log", f"Kafka {', '.join(settings.kafka.brokers)}, topic {settings.kafka.topic_raw}")
@@ -96,10 +98,3 @@ def demo_source(credentials: Path) -> dict[str, Any] | None:
         if isinstance(first, dict) and {"id", "tenant", "pipeline_key", "secret_key"} <= first.keys()
         else None
     )
-
-
-def reachable(host: str) -> str:
-    """The host that a client on this machine uses for an address that is listened on."""
-    if host in {"", "0.0.0.0", "::"}:
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

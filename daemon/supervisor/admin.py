@@ -1,5 +1,5 @@
 """
-The admin port: /livez, /readyz, /metrics and /slots, for load balancers, Prometheus and people.
+The admin port: /livez, /readyz, /metrics, /slots and /docs, for load balancers, Prometheus and people.
 
 A small HTTP/1.1 server on the standard library, in the supervisor's loop. It only tells; nothing can
 be changed here (that is the control socket's, which only this user can open). One request per
@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from daemon.supervisor.reference import Reference
 from daemon.supervisor.scrape import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,9 @@ class Reply(msgspec.Struct, frozen=True):
 class Admin:
     """The server."""
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, told: Told, reference: Reference) -> None:
         self._told = told
+        self._reference = Reply(200, reference.body, "text/html; charset=utf-8", reference.headers)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._paths: dict[str, Callable[[], Awaitable[Reply]]] = {
@@ -71,6 +73,7 @@ class Admin:
             "/readyz": self._readyz,
             "/slots": self._slots,
             "/metrics": self._metrics,
+            "/docs": self._docs,
         }
 
     async def start(self, sock: socket.socket) -> None:
@@ -143,6 +146,9 @@ class Admin:
 
     async def _metrics(self) -> Reply:
         return Reply(200, await self._told.metrics(), CONTENT_TYPE)
+
+    async def _docs(self) -> Reply:
+        return self._reference
 
 
 async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

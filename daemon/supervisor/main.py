@@ -10,6 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from daemon.config.address import reachable
 from daemon.config.schema import Settings
 from daemon.errors import HeadgateError
 from daemon.observe import logs
@@ -17,6 +18,7 @@ from daemon.roles import ROLES, Role
 from daemon.supervisor.admin import Admin
 from daemon.supervisor.commands import SOCKET_NAME, Commands
 from daemon.supervisor.plan import Resolve
+from daemon.supervisor.reference import reference
 from daemon.supervisor.sockets import (
     SUPERVISOR_NAME,
     admin_listener,
@@ -121,7 +123,8 @@ async def _run(
         stack.callback(control_path.unlink, missing_ok=True)
         stack.callback(control_sock.close)
 
-        admin = Admin(supervisor)
+        ingest_url = f"http://{reachable(server.host)}:{server.ingest_port}"
+        admin = Admin(supervisor, reference(ingest_url))
         await admin.start(admin_sock)
         stack.push_async_callback(admin.stop)
         commands = Commands(supervisor)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from daemon.cli.checking.digest import differences
-from daemon.cli.welcome import curl_line, demo_source, reachable, welcome
+from daemon.cli.welcome import curl_line, demo_source, welcome
+from daemon.config.address import reachable
 from daemon.config.load import load
 
 SOURCE = {
@@ -40,6 +41,7 @@ def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
         *SOURCE.values(),
         "http://127.0.0.1:8123",
         "http://127.0.0.1:9090",
+        "http://127.0.0.1:9090/docs",
         str(tmp_path / "credentials.json"),
     ):
         assert wanted in text

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gzip
+import hashlib
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 
@@ -11,6 +14,7 @@ import pytest
 
 from daemon.supervisor import admin as admin_module
 from daemon.supervisor.admin import CONNECTIONS_MAX, Admin
+from daemon.supervisor.reference import reference
 
 
 class Told:
@@ -38,7 +42,7 @@ async def told() -> Told:
 @pytest.fixture
 async def port(told: Told) -> AsyncIterator[int]:
     sock = socket.create_server(("127.0.0.1", 0))
-    admin = Admin(told)
+    admin = Admin(told, reference("http://127.0.0.1:8123"))
     await admin.start(sock)
     yield sock.getsockname()[1]
     await admin.stop()
@@ -81,6 +85,24 @@ async def test_metrics_are_prometheus_text_and_packed_when_asked(port: int, told
     _, headers, body = await get(port, "/metrics", headers="Accept-Encoding: br, gzip\r\n")
     assert headers["content-encoding"] == "gzip"
     assert gzip.decompress(body) == told.text
+
+
+async def test_docs_are_one_page_for_this_instance_that_may_load_nothing_but_its_own_style(port: int) -> None:
+    status, headers, body = await get(port, "/docs")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    text = body.decode()
+    assert "URL=http://127.0.0.1:8123" in text
+    assert "8080" not in text
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    [style] = re.findall("<style>(.*?)</style>", text, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+    # What would be fetched or run, besides what a reader clicks on.
+    assert not re.search(
+        r"<script|<img|<iframe|<link(?! rel=\"icon\" href=\"data:)|@import|url\(|\son\w+=| style=", text
+    )
+    _, headers, packed = await get(port, "/docs", headers="Accept-Encoding: gzip\r\n")
+    assert gzip.decompress(packed) == body
 
 
 async def test_head_has_the_length_but_no_body(port: int) -> None:

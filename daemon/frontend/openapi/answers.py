@@ -148,7 +148,7 @@ class Family(Struct, frozen=True):
             names += ["RateLimit", "RateLimit-Policy"]
         if self.cors and status not in (401, 403):
             names += CORS
-        answer: Json = {"description": " ".join(f"`{code}`: {MEANINGS[code]}" for code in codes)}
+        answer: Json = {"description": "\n".join(f"`{code}`: {MEANINGS[code]}" for code in codes)}
         if self.gif:
             names[:0] = ["X-Headgate-Error", "Cache-Control"]
             answer["content"] = gif()
@@ -233,7 +233,7 @@ def responses() -> dict[str, Json]:
         made.update(family.responses())
     # The path is shared with TrackLayer, which answers for its own keys in its own shape.
     shared = made["Server401"]
-    shared["description"] += " With a `tl_…` key: TrackLayer's answer."
+    shared["description"] += "\nWith a `tl_…` key: TrackLayer's answer."
     body = shared["content"]["application/json"]
     body["schema"] = {"oneOf": [body["schema"], ref("Rejection")]}
     return made

@@ -56,7 +56,7 @@ PARAMETERS: dict[str, Json] = {
     "RequestId": {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "Comes back with a refusal, and stands in our logs. Up to 64 printable ASCII characters.",
+        "description": "Comes back with a refusal, and stands in our logs. Printable ASCII.",
         "schema": {"type": "string", "maxLength": 64, "pattern": "^[!-~]+$"},
     },
     "Source": {
@@ -102,7 +102,9 @@ def json_body(name: str, example: Json, bytes_max: int, *, form: bool = False) -
             "schema": {"type": "string", "contentMediaType": "application/json", "contentSchema": ref(name)}
         },
     }
-    text = f"At most {size(bytes_max)}, inflated. JSON in UTF-8, as `application/json` or `text/plain`"
+    text = (
+        f"A body of at most {size(bytes_max)}, inflated: JSON in UTF-8, as `application/json` or `text/plain`"
+    )
     if form:
         content[body.FORM_TYPE] = content["text/plain"]
         text += f" (or, as some SDKs declare it, `{body.FORM_TYPE}`)"

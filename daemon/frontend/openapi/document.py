@@ -18,8 +18,8 @@ What the ingest port takes and answers. Limits are those of the default settings
 - A 2xx means durable: it is sent after every event of the request is on Kafka, or on this machine's disk after fsync. `X-Headgate-Durability` says which.
 - A refusal is `{{"error":{{"code","message"}}}}`: the code is for programs, the message names the field and what to do. It has an `X-Request-Id`.
 - `messageId` is the caller's own id: a copy within 24 hours is answered like the first, with `X-Headgate-Duplicate: 1`, and is not published again. So retry whatever got no answer.
-- 429 and 503 have `Retry-After`. A key has {_LIMITS.rate_per_s:g} requests per second and {_LIMITS.burst} at once, unless its source has a rate of its own.
-- Null or an empty string for an optional field is the same as leaving it out. Of duplicate keys the last wins. Ids have at most {ID_CHARS_MAX} characters, names {NAME_CHARS_MAX}; JSON is nested at most {DEPTH_MAX} deep, and is valid UTF-8.
+- 429 and 503 have `Retry-After`. A key has {_LIMITS.rate_per_s:,.0f} requests per second and {_LIMITS.burst:,} at once, unless its source has a rate of its own.
+- Null or an empty string for an optional field is the same as leaving it out. Of duplicate keys the last wins. Ids have at most {ID_CHARS_MAX} characters, names {NAME_CHARS_MAX:,}; JSON is nested at most {DEPTH_MAX} deep, and is valid UTF-8.
 - Times are ISO 8601: `2026-02-25T14:30:00.000Z`; a date alone is taken too.
 - Bodies may be packed: `Content-Encoding: gzip`, `deflate`, `br` or `zstd`.
 - An unknown path is a 404 (`NOT_FOUND`), a wrong method a 405 (`METHOD_NOT_ALLOWED`) with `Allow`.

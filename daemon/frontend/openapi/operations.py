@@ -102,8 +102,12 @@ def _preflight(letter: str) -> Json:
         "`Access-Control-Allow-Origin`, and its browser does not send.",
         "security": [],
         "parameters": [
-            {"name": "Origin", "in": "header", "schema": {"type": "string"}},
-            {"name": "Access-Control-Request-Method", "in": "header", "schema": {"type": "string"}},
+            {
+                "name": "Origin",
+                "in": "header",
+                "description": "The page's origin. Browsers send it.",
+                "schema": {"type": "string"},
+            },
         ],
         "responses": {
             "204": {"description": "Which origin may send.", "headers": headers(names, required=("Vary",))}
