@@ -217,7 +217,8 @@ class Visit(Struct, gc=False):
 
     `claim_id` is the envelope's derived id (None: nothing to claim). `visitor` names the identity
     hash (None: nothing to look up): fields in `learn` are set, fields in `learn_once` only where
-    they are absent, and the hash is read after that. `ttl_s` is the hash's new life in seconds.
+    they are absent, and the hash is read after that. `ttl_s` is how long the hash lives at least, in
+    seconds; a longer life is never cut short.
     The answer is put into `claim` and `known`.
     """
 

@@ -166,7 +166,8 @@ class Ticker:
             work.outcome = Outcome.ACCEPTED
             work.durability = durability
             visit = work.visit
-            if visit.claim_id is not None and visit.claim == "new":
+            if visit.claim_id is not None:
+                # also where Redis was away ("skipped"): once it is back, later copies are known by this
                 self._visits.confirm(visit.claim_id, visit.claim_window_s)
 
     def _unavailable(self, works: Sequence[Work], retry_after_s: float) -> None:
