@@ -12,7 +12,8 @@ from typing import Any
 
 from daemon.cli.demoing.follow import Follower
 from daemon.cli.output import paint, print_json
-from daemon.cli.welcome import demo_source, reachable
+from daemon.cli.welcome import demo_source
+from daemon.config.address import reachable
 from daemon.config.schema import Settings
 from daemon.errors import NotFound, Unavailable
 

@@ -75,7 +75,8 @@
     const details = element('details', 'event');
     const summary = element('summary');
     const page = (event.context && event.context.page) || {};
-    const name = event.event || event.name || event.userId || event.groupId || page.path || '';
+    const names = { identify: event.userId, group: event.groupId, page: event.name || (page.path || '') + (page.search || '') };
+    const name = event.event || names[event.type] || '';
     const badge = element('span', 'state', state);
     const facts = element('span', 'facts', factsOf(list, event));
     summary.append(element('span', 'kind', event.type), element('span', 'name', name), badge, facts);
