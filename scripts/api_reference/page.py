@@ -118,8 +118,10 @@ def _intro(document: Json, title: str) -> str:
     head, _, points = info["description"].partition("\n\n")
     items = "".join(f"<li>{prose(one)}</li>" for one in points.removeprefix("- ").strip().split("\n- "))
     setup = (
-        f"URL={DEFAULT_URL}\nKEY=dk_…      # a pipeline key\nSECRET=sk_…   # the secret key of the same source\n\n"
-        "headgate sources create --tenant acme --name shop --origin https://shop.example.com   # prints both"
+        f"URL={DEFAULT_URL}\nKEY=dk_…      # a pipeline key\nSECRET=sk_…   # the secret key of the same source\n"
+        "headgate sources create --tenant acme --name shop --origin https://shop.example.com   # prints both\n\n"
+        "WEBHOOK=wh_… WEBHOOK_SECRET=…\n"
+        "headgate webhooks create --source src_… --kind github                                 # prints both"
     )
     return (
         f"<header><h1>{escape(title)}</h1><p class=lead>{prose(head)} Version {escape(info['version'])}; for programs: "

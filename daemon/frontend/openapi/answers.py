@@ -22,10 +22,10 @@ MEANINGS: dict[str, str] = {
     "INVALID_PAYLOAD": "Not JSON, or not what the endpoint asks for; the message names the field.",
     "BATCH_TOO_LARGE": "More events or bytes than a batch may have.",
     "INVALID_PIPELINE_KEY": "No key, an unknown or revoked one, or the source is disabled or not named.",
-    "INVALID_SIGNATURE": "`X-Signature` does not fit the body, the timestamp and the source's secret key.",
-    "TIMESTAMP_OUT_OF_RANGE": "`X-Timestamp` is more than 5 minutes away from now, either way.",
+    "INVALID_SIGNATURE": "The signature does not fit the body, the time and the secret, or is missing.",
+    "TIMESTAMP_OUT_OF_RANGE": "The signature's time is more than 5 minutes away from now, either way.",
     "ORIGIN_NOT_ALLOWED": "The page's origin is not among the source's.",
-    "NOT_FOUND": "There is no such path.",
+    "NOT_FOUND": "There is no such path, or no such webhook.",
     "METHOD_NOT_ALLOWED": "The path has other methods; `Allow` says which.",
     "REQUEST_TIMEOUT": "The body was not complete in time.",
     "PAYLOAD_TOO_LARGE": "The body, inflated, is over the limit.",
@@ -125,7 +125,9 @@ class Family(Struct, frozen=True):
         found: dict[int, tuple[str, ...]] = {}
         for outcome in self.outcomes:
             status, code = datafly.ERRORS[outcome]
-            found[status] = (*found.get(status, ()), code, *self.codes.get(status, ()))
+            found[status] = (*found.get(status, ()), code)
+        for status, codes in self.codes.items():
+            found[status] = (*found.get(status, ()), *codes)
         return dict(sorted(found.items()))
 
     def references(self) -> dict[str, Json]:
@@ -168,8 +170,14 @@ SERVER = Family("Server", (*_WITH_BODY, Outcome.TOO_LARGE), {401: _SIGNED})
 # a batch over its limits is a 400, not a 413 (contracts 0.1.6)
 BATCH = Family("Batch", _WITH_BODY, {400: (datafly.BATCH_TOO_LARGE,), 401: _SIGNED})
 PIXEL = Family("Pixel", _ALWAYS, gif=True)
+# whose a webhook is says its address alone: an unknown one is no bad key, but nowhere to send to
+WEBHOOK = Family(
+    "Webhook",
+    (*(one for one in _WITH_BODY if one is not Outcome.INVALID_KEY), Outcome.TOO_LARGE),
+    {401: _SIGNED, 404: ("NOT_FOUND",)},
+)
 
-FAMILIES = (BROWSER, SEGMENT, SERVER, BATCH, PIXEL)
+FAMILIES = (BROWSER, SEGMENT, SERVER, BATCH, PIXEL, WEBHOOK)
 
 
 def error(codes: Sequence[str]) -> Json:

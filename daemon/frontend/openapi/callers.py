@@ -6,6 +6,21 @@ from daemon.events import identity
 from daemon.frontend import body
 from daemon.frontend.openapi.schemas import Json, ref
 
+#: How the senders of webhooks sign: kind → its headers and what is signed (contracts F.6).
+_SENDERS: dict[str, tuple[tuple[str, ...], str]] = {
+    "stripe": (("Stripe-Signature",), "`t=…,v1=…`: HMAC-SHA256 of `{t}.{body}`, in hex."),
+    "shopify": (("X-Shopify-Hmac-Sha256",), "HMAC-SHA256 of the body, in base64."),
+    "hubspot": (
+        ("X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"),
+        "HMAC-SHA256 of method, address, body and time, in base64.",
+    ),
+    "github": (("X-Hub-Signature-256",), "`sha256=` and the HMAC-SHA256 of the body, in hex."),
+    "standard-webhooks": (
+        ("webhook-signature", "webhook-timestamp", "webhook-id"),
+        "`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}`, in base64.",
+    ),
+}
+
 SECURITY_SCHEMES: dict[str, Json] = {
     "pipelineKey": {
         "type": "http",
@@ -43,7 +58,15 @@ SECURITY_SCHEMES: dict[str, Json] = {
         "name": "X-Timestamp",
         "description": "Unix milliseconds, at most 5 minutes away from now.",
     },
+    **{
+        name: {"type": "apiKey", "in": "header", "name": name, "description": text}
+        for names, text in _SENDERS.values()
+        for name in names
+    },
 }
+
+#: What a webhook's sender shows; a custom one has a header of its own choice, or none.
+WEBHOOK_SECURITY: list[Json] = [*({name: [] for name in names} for names, _ in _SENDERS.values()), {}]
 
 #: Parameters that several operations have.
 PARAMETERS: dict[str, Json] = {

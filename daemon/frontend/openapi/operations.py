@@ -7,12 +7,13 @@ from typing import Any
 from daemon.config.schema import Limits
 from daemon.events import datafly, pixel
 from daemon.events.payload import ID_CHARS_MAX, NAME_CHARS_MAX
-from daemon.frontend.openapi import answers, samples
+from daemon.frontend.openapi import answers, callers, samples
 from daemon.frontend.openapi.answers import headers
 from daemon.frontend.openapi.callers import COOKIES, json_body, parameters, size
 from daemon.frontend.openapi.schemas import Json, call_name, event_name, ref
 
-BROWSER, SERVER, SEGMENT, PIXEL, FILES = "Browsers", "Servers", "Segment-style", "Pixels", "Files and health"
+BROWSER, SERVER, SEGMENT, PIXEL = "Browsers", "Servers", "Segment-style", "Pixels"
+WEBHOOK, FILES = "Webhooks", "Files and health"
 
 TAGS: tuple[Json, ...] = (
     {
@@ -33,6 +34,11 @@ TAGS: tuple[Json, ...] = (
         "name": PIXEL,
         "description": "An event in the address of an image, for mails, AMP and pages without scripts. The body is a "
         "transparent GIF whatever happened; the status and `X-Headgate-Error` tell.",
+    },
+    {
+        "name": WEBHOOK,
+        "description": "What other services send: Stripe, Shopify, HubSpot, GitHub, Standard Webhooks, or any that posts "
+        "JSON. `headgate webhooks create` makes the address, says how its sender signs, and what becomes of the body.",
     },
     {"name": FILES, "description": "What is there for everybody, without a key."},
 )
@@ -59,6 +65,7 @@ def operations() -> dict[str, Json]:
         made[f"/v1/{kind}"] = {"post": _segment(kind)}
     for kind in pixel.TYPES:
         made[f"/v1/pixel/{kind}"] = {"get": _pixel(kind)}
+    made["/v1/webhook"] = {"post": _webhook()}
     made["/datafly.js"] = _file(
         "/datafly.js", "sdk", "The browser SDK", "text/javascript", "Put it on every page of the site."
     )
@@ -228,6 +235,49 @@ def _pixel(kind: str) -> Json:
         "parameters": [*query, *parameters("RequestId", *COOKIES)],
         "responses": {"200": answer, **answers.PIXEL.references()},
         "x-codeSamples": _shell(samples.pixel(kind)),
+    }
+
+
+def _webhook() -> Json:
+    good = answers.accepted()
+    good["description"] = (
+        "Every event of the body that could be mapped is durable, or a duplicate of one that is. Those that could "
+        "not be mapped are in `errors`."
+    )
+    good["content"] = {
+        "application/json": {
+            "schema": {"oneOf": [ref("Success"), ref("BatchAnswer")]},
+            "examples": {"all": {"value": {"success": True}}, "some": {"value": samples.BATCH_PARTLY}},
+        }
+    }
+    return {
+        "operationId": "webhook",
+        "tags": [WEBHOOK],
+        "summary": "What another service tells",
+        "description": "The signature is checked over the bytes on the wire before anything is read of them; during a "
+        "rotation both secrets are good. The provider's own id of the delivery is the `messageId`, so its retries are "
+        "duplicates. A body may hold several events: a bad one fails alone.",
+        "security": callers.WEBHOOK_SECURITY,
+        "parameters": [
+            {
+                "name": "source",
+                "in": "query",
+                "required": True,
+                "description": "The webhook's id (`wh_…`).",
+                "schema": {"type": "string"},
+            },
+            *parameters("ContentEncoding", "RequestId"),
+        ],
+        "requestBody": {
+            "required": True,
+            "description": f"JSON of at most {size(Limits().body_bytes_max)}, inflated, by any name "
+            "(`application/json`, `text/plain`, `application/…+json`); of GitHub also a form with it in `payload`.",
+            "content": {
+                "application/json": {"schema": {"type": ["object", "array"]}, "example": samples.WEBHOOK}
+            },
+        },
+        "responses": {"200": good, **answers.WEBHOOK.references()},
+        "x-codeSamples": _shell(samples.webhook()),
     }
 
 

@@ -1,8 +1,8 @@
 """
 The document's examples: a body of every type of event, and lines for a shell.
 
-The lines use three variables: `$URL` (the ingest port), `$KEY` (a pipeline key), `$SECRET` (its source's secret
-key). A test runs every one of them.
+The lines use variables: `$URL` (the ingest port), `$KEY` (a pipeline key), `$SECRET` (its source's secret key),
+`$WEBHOOK` and `$WEBHOOK_SECRET` (a webhook of kind github). A test runs every one of them.
 """
 
 from __future__ import annotations
@@ -82,6 +82,13 @@ BATCH_PARTLY: Json = {
     "errors": [{"index": 1, "message": "Missing required field: type"}],
 }
 
+#: A webhook's body.
+WEBHOOK: Json = {
+    "action": "opened",
+    "issue": {"number": 7, "title": "It works"},
+    "sender": {"login": "octocat"},
+}
+
 _PIXELS = {
     "track": "e=Email%20Opened&p.campaign=spring",
     "page": "p.title=Home",
@@ -133,6 +140,16 @@ def batch() -> str:
     """A line that sends two events."""
     body = {"batch": [_SHORT["track"], _SHORT["identify"]]}
     return f'curl -sS "$URL/v1/batch" -H "Authorization: Bearer $KEY" {_JSON} \\\n  -d \'{_text(body)}\''
+
+
+def webhook() -> str:
+    """Lines that sign a body as GitHub does."""
+    return (
+        f"BODY='{_text(WEBHOOK)}'\n"
+        'SIG=$(printf %s "$BODY" | openssl dgst -sha256 -hmac "$WEBHOOK_SECRET" | sed \'s/.* //\')\n'
+        'curl -sS "$URL/v1/webhook?source=$WEBHOOK" -H "X-Hub-Signature-256: sha256=$SIG" \\\n'
+        f'  -H "X-GitHub-Event: issues" {_JSON} -d "$BODY"'
+    )
 
 
 def pixel(kind: str) -> str:
