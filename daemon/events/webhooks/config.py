@@ -138,6 +138,6 @@ def _explained(text: str) -> str:
     """msgspec's words for the operator: which member, what is wrong, what would fit."""
     if (choice := _INVALID_CHOICE.fullmatch(text)) is not None and choice[2] in _CHOICES:
         return f"{choice[2]}: {choice[1][:80]!r} is none of {', '.join(_CHOICES[choice[2]])}"
-    what, _, where = text.partition(" - at `$")
+    what, _, where = text.replace(" | null`", "`").partition(" - at `$")
     member = where.rstrip("`").lstrip(".") or "the webhook's mapping"
     return f"{member}: {what[:1].lower()}{what[1:]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -41,8 +42,15 @@ _QUERIES_MAX = 16
 #: Unix times at and above are milliseconds: in seconds it would be the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
 
-# Numbers pass through as they were written: 19.90 stays 19.90, and a long id is not rounded.
-_reader = JsonReader(msgspec.json.Decoder(float_hook=Decimal), DEPTH_MAX)
+
+def _exact(text: str) -> Decimal:
+    """A number as it was written: 19.90 stays 19.90. Raises ValueError for one that no float can hold."""
+    if math.isinf(float(text)):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return Decimal(text)
+
+
+_reader = JsonReader(msgspec.json.Decoder(float_hook=_exact), DEPTH_MAX)
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder(decimal_format="number").encode
 
 

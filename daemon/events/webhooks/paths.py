@@ -69,7 +69,9 @@ class Path:
     def all(self, document: Any) -> Iterator[Any]:
         """Every value that is selected, in order."""
         if not self.singular:
-            yield from (match.obj for match in self._query.finditer(document))
+            # the library would read a text as JSON; there is nothing below a scalar anyway
+            if isinstance(document, dict | list):
+                yield from (match.obj for match in self._query.finditer(document))
         elif (value := self._walk(document)) is not MISSING:
             yield value
 
