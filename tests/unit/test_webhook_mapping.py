@@ -209,6 +209,10 @@ DOCUMENT = {
         ("$..b", ["x"]),
         ("$..c", ["deep"]),
         ("$.list[*].c", MISSING),
+        ("$.text[0:]", MISSING),
+        ("$.object[0:]", MISSING),
+        ("$.list[::-2].a", [None, 1]),
+        ("$.list[2:0:-1].a", [None, 2]),
     ],
 )
 def test_what_a_property_is_given(path: str, value: Any) -> None:

@@ -9,12 +9,13 @@ functions (their regular expressions could be driven to take for ever).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from jsonpath import JSONPath, JSONPathEnvironment
 from jsonpath.exceptions import JSONPathError
 from jsonpath.filter import BaseExpression, FilterQuery
+from jsonpath.match import JSONPathMatch
 from jsonpath.segments import JSONPathRecursiveDescentSegment
 from jsonpath.selectors import Filter, IndexSelector, NameSelector, SliceSelector, WildcardSelector
 
@@ -47,6 +48,15 @@ class _Environment(JSONPathEnvironment):
 
 
 _environment = _Environment(strict=True)
+
+
+class _Slice(SliceSelector):
+    """The library's slices cut texts into characters, too; those of the RFC select from arrays alone."""
+
+    __slots__ = ()
+
+    def resolve(self, node: JSONPathMatch) -> Iterable[JSONPathMatch]:
+        return super().resolve(node) if isinstance(node.obj, list) else ()
 
 
 class Path:
@@ -115,7 +125,7 @@ def _compiled(text: str, what: str) -> JSONPath:
     except (RecursionError, ValueError) as error:
         raise BadConfig(f"{what}: {text[:120]!r} is no JSONPath: {str(error)[:120]}") from None
     assert isinstance(query, JSONPath), "the strict syntax has no compound paths"
-    _refuse_costly(query, text, what)
+    _narrow(query, text, what)
     return query
 
 
@@ -127,7 +137,9 @@ def _where(error: JSONPathError) -> str:
     )
 
 
-def _refuse_costly(query: JSONPath, text: str, what: str) -> None:
+def _narrow(query: JSONPath, text: str, what: str) -> None:
+    """Refuse what could cost too much, and put our own slices in place of the library's."""
+
     def refuse(why: str) -> BadConfig:
         return BadConfig(f"{what}: {text!r} is not taken: {why}")
 
@@ -137,10 +149,16 @@ def _refuse_costly(query: JSONPath, text: str, what: str) -> None:
         if len(segment.selectors) != 1:
             raise refuse("a bracket holds one selector; map each value by a path of its own")
         selector = segment.selectors[0]
-        if isinstance(selector, Filter):
+        if isinstance(selector, SliceSelector):
+            cut = selector.slice
+            new = _Slice(
+                env=selector.env, token=selector.token, start=cut.start, stop=cut.stop, step=cut.step
+            )
+            segment.selectors = (new,)
+        elif isinstance(selector, Filter):
             if not all(inner.singular_query() for inner in _queries(selector.expression)):
                 raise refuse("a filter compares single values, such as @.id or $.data.id")
-        elif not isinstance(selector, NameSelector | IndexSelector | SliceSelector | WildcardSelector):
+        elif not isinstance(selector, NameSelector | IndexSelector | WildcardSelector):
             raise refuse(f"it has a selector that RFC 9535 does not know: {selector}")
 
 
