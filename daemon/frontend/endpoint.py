@@ -8,6 +8,7 @@ callers to leave while the process drains, and times it all. What an endpoint do
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from abc import ABC, abstractmethod
 from time import perf_counter
@@ -72,6 +73,11 @@ class EventEndpoint(ABC):
             if accounts.requests > self.kit.settings.server.requests_max:
                 raise unavailable("too many requests in work", 1.0)
             reply = await self.steps(call)
+        except asyncio.CancelledError:
+            # The process ends before the request did; granian would say 500 for us.
+            reply = self._refused(call, unavailable("this process is ending; try again", 1.0))
+            transport.response_bytes(reply.status, [*reply.headers, CLOSE], reply.body)
+            raise
         except CallerGone:
             # Perhaps it closed only its own direction, and waits for what we say.
             outcome = Outcome.TIMEOUT
