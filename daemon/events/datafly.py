@@ -122,9 +122,9 @@ class Event(Struct, gc=False):
     properties: Annotated[
         Raw, _says("What belongs to the event. Passed through as it came.", type=["object", "null"])
     ] = Raw(b"")
-    traits: Annotated[Raw, _says("What is known of the user or group. Passed through.", type=["object", "null"])] = Raw(
-        b""
-    )
+    traits: Annotated[
+        Raw, _says("What is known of the user or group. Passed through.", type=["object", "null"])
+    ] = Raw(b"")
     context: Annotated[
         dict[str, Raw] | None,
         _says(
@@ -165,6 +165,10 @@ class Batch(Struct, gc=False):
     ] = None
 
 
+class _Keyed(Struct, gc=False):
+    writeKey: Any = None
+
+
 class _Page(Struct, gc=False):
     url: Any = None
 
@@ -172,7 +176,17 @@ class _Page(Struct, gc=False):
 _events = JsonReader.of(Event)
 _typed_by_path = JsonReader.of(TypedByPath)
 _batches = JsonReader.of(Batch, depth_max=0)
+_keyed = JsonReader.of(_Keyed)
 _pages: msgspec.json.Decoder[_Page] = msgspec.json.Decoder(_Page)
+
+
+def write_key(body: bytes) -> str | None:
+    """The `writeKey` of a body, where some of Segment's SDKs put their key; None where there is no such text."""
+    try:
+        key = _keyed.read(body).writeKey
+    except InvalidPayload:
+        return None
+    return key if isinstance(key, str) else None
 
 
 def decode(body: bytes, expected_type: str) -> Event:

@@ -32,8 +32,7 @@ def pipeline_key(scope: Scope, *, in_query: bool = True) -> str:
     elif in_query and "wk=" in scope.query_string:
         token = parameter(scope.query_string, "wk")
     else:
-        either = " or ?wk=dk_…" if in_query else ""
-        raise bad_key(f"no pipeline key; send 'Authorization: Bearer dk_…'{either}")
+        raise no_key(" or ?wk=dk_…" if in_query else "")
     return checked(token)
 
 
@@ -42,6 +41,11 @@ def checked(token: str) -> str:
     if not token.startswith(PIPELINE_PREFIX) or len(token) > TOKEN_CHARS_MAX:
         raise bad_key("this is no pipeline key; they begin with dk_")
     return token
+
+
+def no_key(either: str = "") -> Refusal:
+    """401; `either` is another way to send one."""
+    return bad_key(f"no pipeline key; send 'Authorization: Bearer dk_…'{either}")
 
 
 def bad_key(message: str = "unknown, revoked or disabled pipeline key") -> Refusal:

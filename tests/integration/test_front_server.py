@@ -321,6 +321,59 @@ async def test_segment_style_paths(front: Front, path: str, body: dict[str, Any]
         assert envelope[name] == value
 
 
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/track"])
+async def test_the_key_may_stand_in_the_body(front: Front, path: str) -> None:
+    """0.2.13: some of Segment's SDKs send no header; the key does not go on the log."""
+    event = {"event": "x", "userId": "u"}
+    body = {"batch": [{"type": "track", **event}], "sentAt": None} if path == "/v1/batch" else event
+    reply = await front.post(path, {**body, "writeKey": KEY}, key=None)
+    assert (reply.status_code, reply.json()["success"]) == (200, True)
+    (envelope,) = front.outbox.envelopes()
+    assert KEY not in json.dumps(envelope)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'{"event":"x","userId":"u"}', {}),
+        (b'{"event":"x","userId":"u","writeKey":"dk_live_unknown"}', {}),
+        (b'{"event":"x","userId":"u","writeKey":"sk_1"}', {}),
+        (b'{"event":"x","userId":"u","writeKey":["' + KEY.encode() + b'"]}', {}),
+        (b'{"writeKey":"' + KEY.encode() + b'"', {}),
+        (b'["' + KEY.encode() + b'"]', {}),
+        (b"", {}),
+        (b"not gzip", {"content_encoding": "gzip"}),
+        (b'{"event":"x","writeKey":"' + KEY.encode() + b'"}', {"content_type": "image/png"}),
+        (b'{"event":"x","writeKey":"' + KEY.encode() + b'","y":"' + b"x" * 600_000 + b'"}', {}),
+        # A header that is there decides alone.
+        (
+            b'{"event":"x","userId":"u","writeKey":"' + KEY.encode() + b'"}',
+            {"authorization": "Bearer dk_live_other"},
+        ),
+    ],
+    ids=[
+        "none",
+        "unknown",
+        "no key",
+        "no text",
+        "no JSON",
+        "no object",
+        "nothing",
+        "packed badly",
+        "type",
+        "large",
+        "header",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/track"])
+async def test_who_shows_no_key_learns_that_alone(
+    front: Front, path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    """401, whatever else is wrong with the body."""
+    reply = await front.post(path, body, key=None, **headers)
+    assert (reply.status_code, code(reply)) == (401, "INVALID_PIPELINE_KEY")
+
+
 async def test_the_type_may_not_be_another(front: Front) -> None:
     """400 that names it."""
     reply = await front.post("/v1/track", {"type": "page", "event": "x"})

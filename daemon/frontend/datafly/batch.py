@@ -52,10 +52,7 @@ class BatchEndpoint(SignedEndpoint):
                 source, data = await self.signed_body(call, signature, length, bytes_max)
                 await self.limited(source)
             else:
-                source = await self.by_key(call.scope, in_query=False)
-                length = self.declared(call, bytes_max)
-                await self.limited(source)
-                data = await self.read(call, length, bytes_max)
+                source, data = await self.keyed_body(call, bytes_max)
         except Refusal as refusal:
             if refusal.outcome is not Outcome.TOO_LARGE:
                 raise

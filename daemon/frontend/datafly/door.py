@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from daemon.events import datafly
 from daemon.events.outcome import Outcome
+from daemon.events.payload import InvalidPayload
 from daemon.frontend import auth, body, limits
 from daemon.frontend.datafly.work import DataflyWork
 from daemon.frontend.endpoint import Call, EventEndpoint
@@ -59,6 +60,35 @@ class DataflyEndpoint(EventEndpoint):
         data = await self.kit.bodies.read(call.transport, length, encoding, bytes_max)
         call.unread = False
         return data
+
+    async def keyed_body(self, call: Call, bytes_max: int) -> tuple[Source, bytes]:
+        """
+        The source and the inflated body of a server's request with a pipeline key, within its limit.
+
+        The key stands in the Authorization header. Without one it is looked for in the body, where some of
+        Segment's SDKs put it: in one of a single event's size, as whoever sends it is not known yet. Refuses (401,
+        429, and what is wrong with the body of a known caller).
+        """
+        if call.scope.headers.get("authorization") is not None:
+            source = await self.by_key(call.scope, in_query=False)
+            length = self.declared(call, bytes_max)
+            await self.limited(source)
+            return source, await self.read(call, length, bytes_max)
+        try:
+            bytes_max = self.kit.settings.limits.body_bytes_max
+            data = await self.read(call, self.declared(call, bytes_max), bytes_max)
+        except InvalidPayload:
+            raise auth.no_key() from None
+        except Refusal as refusal:
+            if refusal.outcome in (Outcome.TOO_LARGE, Outcome.UNSUPPORTED):
+                raise auth.no_key() from None
+            raise
+        key = datafly.write_key(data)
+        if key is None:
+            raise auth.no_key()
+        source = await self.source_of(auth.checked(key))
+        await self.limited(source)
+        return source, data
 
     async def published(self, work: DataflyWork) -> Outcome:
         """The event's outcome, once it is durable or a duplicate. Refuses (503) otherwise."""

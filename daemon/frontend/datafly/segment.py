@@ -1,7 +1,7 @@
 """
 POST /v1/track, /v1/page, /v1/identify, /v1/group, /v1/screen, /v1/alias: where Segment-style SDKs send.
 
-The key comes as Basic's user name, the path says the type, and `timestamp` is corrected by `sentAt`
+The key comes as Basic's user name or as the body's `writeKey`, the path says the type, and `timestamp` is corrected by `sentAt`
 (contracts 0.2.13, 0.2.23, 0.2.23b).
 """
 
@@ -29,10 +29,8 @@ class SegmentEndpoint(DataflyEndpoint):
 
     async def steps(self, call: Call) -> Reply:
         """Key, limit, body, event, time, log."""
-        source = await self.by_key(call.scope, in_query=False)
-        length = self.declared(call, self._bytes_max)
-        await self.limited(source)
-        event = datafly.decode_by_path(await self.read(call, length, self._bytes_max), self._kind)
+        source, data = await self.keyed_body(call, self._bytes_max)
+        event = datafly.decode_by_path(data, self._kind)
         datafly.correct_time(event, None, self.kit.now())
         work = self._recogniser.server(source, event, "server")
         outcome = await self.published(work)

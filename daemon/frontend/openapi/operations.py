@@ -28,7 +28,7 @@ TAGS: tuple[Json, ...] = (
     {
         "name": SEGMENT,
         "description": "Where SDKs made for Segment send: give them the ingest port as their host and a pipeline "
-        "key as their write key. `timestamp` is corrected by the sender's clock error where `sentAt` is there.",
+        "key as their write key, which may also stand in the body as `writeKey`. `timestamp` is corrected by the sender's clock error where `sentAt` is there.",
     },
     {
         "name": PIXEL,
