@@ -1,6 +1,6 @@
 #!/bin/sh
 # System programs that the tests use: Java 17 and Maven (Kafka), promtool (alert rules), systemd (the unit), Chromium
-# (the browser SDK).
+# (the browser SDK), Node.js and npm (other people's SDKs).
 # As root on Debian or Ubuntu it installs what is missing, without starting any service; elsewhere it says what is
 # missing. It never fails: the tests that need something absent say so (and fail with CI=true).
 set -u
@@ -16,6 +16,8 @@ has_java() {
 packages=''
 has_java || packages="$packages default-jre-headless"
 has mvn || packages="$packages maven"
+has node || packages="$packages nodejs"
+has npm || packages="$packages npm"
 has chromium || packages="$packages chromium"
 has systemd-analyze || packages="$packages systemd"
 has setpriv && has unshare && has nsenter || packages="$packages util-linux"

@@ -19,6 +19,7 @@ CACHE = ROOT / ".cache"
 UNPACKED = CACHE / "tools"
 
 JAVA_VERSION_MIN = 17
+NODE_VERSION_MIN = 18
 
 
 def in_ci() -> bool:
@@ -38,8 +39,9 @@ def need(tool: str) -> str:
     """
     Return the path of a system program, or skip the test (with CI=true: fail it).
 
-    Known: `java` (17 or newer), `mvn`, `promtool`, `chromium`, `systemd`, `systemd-analyze`, `setpriv`, `unshare`,
-    `nsenter`, and `root` (not a program: the test has to run as root; returns "root"). Any other name is looked for on PATH.
+    Known: `java` (17 or newer), `mvn`, `node` (18 or newer), `npm`, `promtool`, `chromium`, `systemd`,
+    `systemd-analyze`, `setpriv`, `unshare`, `nsenter`, and `root` (not a program: the test has to run as root;
+    returns "root"). Any other name is looked for on PATH.
     """
     __tracebackhide__ = True
     found = _PROBES[tool]() if tool in _PROBES else _program(tool)
@@ -68,6 +70,15 @@ def _java() -> str | None:
     return path if version and int(version[1]) >= JAVA_VERSION_MIN else None
 
 
+def _node() -> str | None:
+    path = _program("node")
+    if path is None:
+        return None
+    text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"v(\d+)\.", text)
+    return path if version and int(version[1]) >= NODE_VERSION_MIN else None
+
+
 def _systemd() -> str | None:
     for path in ("/usr/lib/systemd/systemd", "/lib/systemd/systemd"):
         if os.access(path, os.X_OK):
@@ -79,12 +90,19 @@ def _root() -> str | None:
     return "root" if os.geteuid() == 0 else None
 
 
-_PROBES: dict[str, Callable[[], str | None]] = {"java": _java, "systemd": _systemd, "root": _root}
+_PROBES: dict[str, Callable[[], str | None]] = {
+    "java": _java,
+    "node": _node,
+    "systemd": _systemd,
+    "root": _root,
+}
 
 _HINTS = {
     "java": f"install Java {JAVA_VERSION_MIN} or newer (Debian: default-jre-headless)",
     "mvn": "install Maven (Debian: maven), which fetches Kafka's jars",
     "chromium": "install Chromium (Debian: chromium)",
+    "node": f"install Node.js {NODE_VERSION_MIN} or newer (Debian: nodejs)",
+    "npm": "install npm (Debian: npm)",
     "promtool": "run scripts/system-packages.sh, or install prometheus",
     "systemd": "install systemd",
     "systemd-analyze": "install systemd",
