@@ -6,7 +6,12 @@ import pytest
 
 from tests.servers.tools import in_ci
 
-pytest_plugins = ["tests.fixtures.folders", "tests.fixtures.stores", "tests.fixtures.kafka", "tests.fixtures.front"]
+pytest_plugins = [
+    "tests.fixtures.folders",
+    "tests.fixtures.stores",
+    "tests.fixtures.kafka",
+    "tests.fixtures.front",
+]
 
 _skipped: list[str] = []
 

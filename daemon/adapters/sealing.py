@@ -66,7 +66,9 @@ def load_sealer(settings: Settings) -> Sealer:
     try:
         text = _read_or_make(path)
     except OSError as error:
-        raise SettingsError(f"the sealing key {path} can't be read or made: {error}", "security.sealing_key") from None
+        raise SettingsError(
+            f"the sealing key {path} can't be read or made: {error}", "security.sealing_key"
+        ) from None
     try:
         key = bytes.fromhex(text.strip())
     except ValueError:

@@ -31,7 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("daemon.cli.check", "Validate the settings, try the servers they name, print a digest."),
     "sources": ("daemon.cli.sources", "Create, list, change, disable and enable sources of events."),
     "keys": ("daemon.cli.keys", "List and revoke the keys that callers send events with."),
-    "webhooks": ("daemon.cli.webhooks", "Take events from Stripe, Shopify, HubSpot, GitHub and other services."),
+    "webhooks": (
+        "daemon.cli.webhooks",
+        "Take events from Stripe, Shopify, HubSpot, GitHub and other services.",
+    ),
     "tail": ("daemon.cli.tail", "Show and follow the events on the log."),
     "demo": ("daemon.cli.demo", "Serve a page that sends events and shows what the log received."),
     "slots": ("daemon.cli.slots", "Show the processes of the running instance; bring back a parked one."),

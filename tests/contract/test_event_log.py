@@ -290,7 +290,9 @@ async def test_headers_are_there_for_any_kafka_client(kafka: KafkaServer) -> Non
     topic = f"test-{uuid.uuid4().hex}"
     log = KafkaLog(Kafka(brokers=(kafka.bootstrap,), topic_raw=topic, partitions=1))
     await log.start()
-    await log.append(topic, [PartitionBatch(0, [Record(b"k", b"v", "e1", "tracklayer", "page", "añ", NOW_MS)])])
+    await log.append(
+        topic, [PartitionBatch(0, [Record(b"k", b"v", "e1", "tracklayer", "page", "añ", NOW_MS)])]
+    )
     await log.stop()
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
     await consumer.start()
@@ -312,7 +314,8 @@ async def test_headers_are_there_for_any_kafka_client(kafka: KafkaServer) -> Non
 async def test_every_compression_is_read_back(kafka: KafkaServer, compression: str) -> None:
     topic = f"test-{uuid.uuid4().hex}"
     settings = msgspec.convert(
-        {"brokers": [kafka.bootstrap], "topic_raw": topic, "partitions": 1, "compression": compression}, type=Kafka
+        {"brokers": [kafka.bootstrap], "topic_raw": topic, "partitions": 1, "compression": compression},
+        type=Kafka,
     )
     log = KafkaLog(settings)
     await log.start()

@@ -354,7 +354,9 @@ async def test_a_topic_that_takes_too_little_is_a_setting_that_cannot_work(
     publishing = make()
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(publishing.topic, 1, 1, topic_configs={"max.message.bytes": "100000"})])
+    await admin.create_topics(
+        [NewTopic(publishing.topic, 1, 1, topic_configs={"max.message.bytes": "100000"})]
+    )
     await admin.close()
     with pytest.raises(SettingsError, match=r"max\.message\.bytes") as caught:
         await publishing.log.start()
@@ -515,7 +517,10 @@ async def test_tls_and_sasl(
         right["ssl_ca_file"] = str(certificates.ca)
         wrong.append({"ssl_ca_file": str(certificates.other_ca)})
     if security.client_certificate:
-        right |= {"ssl_cert_file": str(certificates.client_cert), "ssl_key_file": str(certificates.client_key)}
+        right |= {
+            "ssl_cert_file": str(certificates.client_cert),
+            "ssl_key_file": str(certificates.client_key),
+        }
         wrong.append({"ssl_cert_file": "", "ssl_key_file": ""})
     if security.protocol.startswith("SASL"):
         right |= {
@@ -563,7 +568,9 @@ async def test_settings_that_do_not_fit_together_are_named(settings: dict[str, s
 
 async def test_a_broker_that_is_not_there_is_said_with_its_address_and_why() -> None:
     port = free_port()
-    with pytest.raises(LogUnavailable, match=rf"127\.0\.0\.1:{port} can't be reached: .*refused|Connect call"):
+    with pytest.raises(
+        LogUnavailable, match=rf"127\.0\.0\.1:{port} can't be reached: .*refused|Connect call"
+    ):
         await KafkaLog(Kafka(brokers=(f"127.0.0.1:{port}",))).start()
     with contextlib.suppress(LogUnavailable):
         await stored(KafkaReader(Kafka(brokers=(f"127.0.0.1:{port}",))), TOPIC)

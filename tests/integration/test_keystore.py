@@ -333,7 +333,15 @@ async def test_origins_include_wildcards(town: Town) -> None:
     await until(lambda: process.keys.origin_listed("https://x.a.com"), 1.0)
     assert process.keys.origin_listed("https://x.y.a.com")
     assert process.keys.origin_listed("HTTP://b.com:81")
-    for origin in ("https://a.com", "http://x.a.com", "https://xa.com", "http://b.com", "null", "", "https://"):
+    for origin in (
+        "https://a.com",
+        "http://x.a.com",
+        "https://xa.com",
+        "http://b.com",
+        "null",
+        "",
+        "https://",
+    ):
         assert not process.keys.origin_listed(origin)
 
 
@@ -437,11 +445,13 @@ async def gated(dsn: str, folder: Path) -> AsyncIterator[tuple[str, Gate]]:
         await gate.close()
 
 
-
 async def test_without_postgres_known_keys_go_on_and_unknown_ones_wait(
     redis_url: str, postgres_dsn: str, own_folder: Path
 ) -> None:
-    async with gated(postgres_dsn, own_folder) as (dsn, gate), town_of(settings_for(redis_url, postgres_dsn)) as town:
+    async with (
+        gated(postgres_dsn, own_folder) as (dsn, gate),
+        town_of(settings_for(redis_url, postgres_dsn)) as town,
+    ):
         created: Created = await town.catalog.create_source("acme", "a", ["https://a.com"])
         shared = await town.catalog.create_source("acme", "b", ["https://b.com"])
         process = await town.process(settings_for(redis_url, dsn, keys__memory_ttl_s=0.05))
@@ -481,7 +491,10 @@ async def test_with_both_stores_away_a_known_key_is_good_for_last_good_s(
     postgres_dsn: str, own_folder: Path, tmp_path: Path
 ) -> None:
     nobody = f"unix://{tmp_path}/nobody"
-    async with gated(postgres_dsn, own_folder) as (dsn, gate), town_of(settings_for(nobody, postgres_dsn)) as town:
+    async with (
+        gated(postgres_dsn, own_folder) as (dsn, gate),
+        town_of(settings_for(nobody, postgres_dsn)) as town,
+    ):
         created = await town.catalog.create_source("acme", "a")
         settings = settings_for(nobody, dsn, keys__memory_ttl_s=0.05, keys__last_good_s=1.5)
         process = await town.process(settings)
@@ -499,7 +512,7 @@ async def test_with_both_stores_away_a_known_key_is_good_for_last_good_s(
 
         assert process.keys.serving == (True, [])
         await until(counted)
-        assert process.keys.serving[0] is False
+        assert not process.keys.serving[0]
         assert process.found("last_good") > 0
         await gate.open()
         await until(lambda: process.keys._feed.postgres_up)

@@ -24,7 +24,9 @@ from tests.support.stores import settings_for, until
 class Limiters:
     """Some frontends' limiters, and every grant with its time."""
 
-    def __init__(self, limiters: list[LeasedRateLimiter], wires: list[RedisWire], metrics: StoreMetrics) -> None:
+    def __init__(
+        self, limiters: list[LeasedRateLimiter], wires: list[RedisWire], metrics: StoreMetrics
+    ) -> None:
         self.all = limiters
         self.wires = wires
         self.metrics = metrics

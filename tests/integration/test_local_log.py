@@ -123,7 +123,9 @@ async def test_a_full_disk_is_an_error_not_an_end_and_nothing_acknowledged_is_lo
     assert await everything(small_disk) == [*acknowledged, "after"]
 
 
-async def test_at_the_headroom_a_spool_can_still_be_drained_and_gives_its_room_back(make: Make, small_disk: Path) -> None:
+async def test_at_the_headroom_a_spool_can_still_be_drained_and_gives_its_room_back(
+    make: Make, small_disk: Path
+) -> None:
     log = make(folder=small_disk, spool=True, headroom_bytes=2 * MIB)
     await log.start()
     for n in range(4):
@@ -142,7 +144,9 @@ async def test_a_write_that_fails_in_the_middle_leaves_the_log_whole(make: Make,
     await log.start()
     await log.append("t", big("before"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, hard))  # beyond it, write() fails (Python ignores SIGXFSZ)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (600_000, hard)
+    )  # beyond it, write() fails (Python ignores SIGXFSZ)
     try:
         with pytest.raises(LogUnavailable, match="fails"):
             await log.append("t", big("too much"))
@@ -220,7 +224,11 @@ async def test_two_processes_of_a_slot_write_at_once_and_one_drains(make: Make, 
     await asyncio.gather(old.start(), new.start())
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(
-            *(log.append("t", [batch(part, f"{n}")]) for n in range(200) for part, log in enumerate((old, new)))
+            *(
+                log.append("t", [batch(part, f"{n}")])
+                for n in range(200)
+                for part, log in enumerate((old, new))
+            )
         )
     found = await stored(LocalReader(settings_for(tmp_path)), "t")
     for part in range(2):
@@ -338,7 +346,9 @@ async def test_nobody_else_may_read_the_envelopes(make: Make, tmp_path: Path) ->
 
 def test_an_append_is_cut_into_rows_that_are_not_huge() -> None:
     batches = [
-        PartitionBatch(n, [record(f"{n}-{k}", size=ROW_BYTES // 4, timestamp_ms=1000 * n + k) for k in range(6)])
+        PartitionBatch(
+            n, [record(f"{n}-{k}", size=ROW_BYTES // 4, timestamp_ms=1000 * n + k) for k in range(6)]
+        )
         for n in range(3)
     ]
     rows = to_rows("t", batches)

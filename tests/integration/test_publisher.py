@@ -185,7 +185,12 @@ async def test_files_of_slots_that_are_no_more_are_still_tidied(slot_of: SlotOf)
     slot = slot_of(retention_s=3600.0)
     orphan = LocalLog(slot.settings, 5, spool=False)
     await orphan.append(
-        "t", [PartitionBatch(0, [record("old", timestamp_ms=NOW_MS - 7_200_000), record("older", timestamp_ms=1)])]
+        "t",
+        [
+            PartitionBatch(
+                0, [record("old", timestamp_ms=NOW_MS - 7_200_000), record("older", timestamp_ms=1)]
+            )
+        ],
     )
     await orphan.append("t", [batch(0, "young")])
     await orphan.stop()

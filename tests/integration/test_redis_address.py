@@ -90,7 +90,10 @@ async def test_tls_checks_the_server(redis_url: str, certificates: Certificates)
             assert await wire.command("PUBLISH", "news", "x") == 1
             await until(lambda: messages == [b"x"])
             await subscription.stop()
-        for bad in (f"rediss://127.0.0.1:{port}", f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.other_ca}"):
+        for bad in (
+            f"rediss://127.0.0.1:{port}",
+            f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.other_ca}",
+        ):
             async with running_wire(settings_for(bad)) as wire:
                 assert not wire.up
         async with running_wire(settings_for(f"rediss://127.0.0.1:{port}?ssl_cert_reqs=none")) as wire:

@@ -77,7 +77,12 @@ async def test_a_failed_migration_leaves_nothing(postgres_dsn: str, monkeypatch:
 async def test_a_source_is_created_with_both_keys_shown_once(postgres_dsn: str) -> None:
     async with running_catalog(postgres_dsn) as catalog:
         created = await catalog.create_source(
-            "acme", "Web shop", ["HTTPS://Shop.Example.com:443/", "https://*.example.com"], 50, 100, ".Example.com"
+            "acme",
+            "Web shop",
+            ["HTTPS://Shop.Example.com:443/", "https://*.example.com"],
+            50,
+            100,
+            ".Example.com",
         )
         source = created.source
         assert source.id.startswith("src_")
@@ -103,13 +108,20 @@ async def test_a_source_changes_and_its_version_grows(postgres_dsn: str) -> None
     async with running_catalog(postgres_dsn) as catalog:
         created = await catalog.create_source("acme", "a")
         changed = await catalog.update_source(
-            created.source.id, name="b", origins=["http://localhost:3000"], rate=2.5, burst=3, cookie_domain="a.com"
+            created.source.id,
+            name="b",
+            origins=["http://localhost:3000"],
+            rate=2.5,
+            burst=3,
+            cookie_domain="a.com",
         )
         assert (changed.name, changed.origins, changed.rate_per_s, changed.burst, changed.cookie_domain) == (
             "b", ("http://localhost:3000",), 2.5, 3, "a.com",
         )  # fmt: skip
         assert changed.version == 2
-        back = await catalog.update_source(created.source.id, rate=None, burst=None, cookie_domain=None, origins=None)
+        back = await catalog.update_source(
+            created.source.id, rate=None, burst=None, cookie_domain=None, origins=None
+        )
         assert (back.rate_per_s, back.burst, back.cookie_domain, back.origins) == (None, None, None, ())
         assert not (await catalog.disable_source(created.source.id)).enabled
         assert (await catalog.enable_source(created.source.id)).enabled
@@ -144,7 +156,9 @@ async def test_keys_are_revoked_by_id_prefix_or_themselves(postgres_dsn: str) ->
 async def test_every_change_is_numbered_without_gaps(postgres_dsn: str) -> None:
     async with running_catalog(postgres_dsn) as catalog:
         await asyncio.gather(*(catalog.create_source("acme", f"s{n}") for n in range(20)))
-        rows = await catalog._pool.fetch("SELECT seq, (SELECT seq FROM catalog_state) AS newest FROM changes ORDER BY 1")
+        rows = await catalog._pool.fetch(
+            "SELECT seq, (SELECT seq FROM catalog_state) AS newest FROM changes ORDER BY 1"
+        )
         assert [row["seq"] for row in rows] == list(range(1, rows[0]["newest"] + 1))
 
 
@@ -191,7 +205,9 @@ def test_bad_origins_are_refused_with_the_reason(given: str, reason: str) -> Non
         checks.origin(given)
 
 
-@pytest.mark.parametrize("bad", ["https://a.com", "a.com:80", "localhost", "127.0.0.1", "a..com", "a b.com", "com"])
+@pytest.mark.parametrize(
+    "bad", ["https://a.com", "a.com:80", "localhost", "127.0.0.1", "a..com", "a b.com", "com"]
+)
 def test_bad_cookie_domains_are_refused(bad: str) -> None:
     with pytest.raises(UsageError, match="cookie domain"):
         checks.cookie_domain(bad)

@@ -140,7 +140,9 @@ async def test_stop_flushes(redis_url: str) -> None:
 async def test_what_a_visitor_teaches_is_known_at_once_and_later(redis_url: str) -> None:
     async with running_store(settings_for(redis_url)) as (store, wire):
         first = Visit(visitor="t/v", learn={"uid": "ü1"}, learn_once={"_fbp": "fb.1"}, ttl_s=1000.0)
-        second = Visit(visitor="t/v", learn={"uid": "2"}, learn_once={"_fbp": "fb.2", "_ga": "g"}, ttl_s=1000.0)
+        second = Visit(
+            visitor="t/v", learn={"uid": "2"}, learn_once={"_fbp": "fb.2", "_ga": "g"}, ttl_s=1000.0
+        )
         silent = Visit(visitor="t/v", ttl_s=1000.0)
         nobody = Visit(visitor="t/other")
         claim_only = Visit(claim_id="c")
@@ -263,4 +265,6 @@ async def test_a_cancelled_caller_does_not_shift_the_answers(redis_url: str) -> 
         await asyncio.sleep(0)
         tasks[3].cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
-        assert [answer for n, answer in enumerate(answers) if n != 3] == [str(n).encode() for n in range(10) if n != 3]
+        assert [answer for n, answer in enumerate(answers) if n != 3] == [
+            str(n).encode() for n in range(10) if n != 3
+        ]

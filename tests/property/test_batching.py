@@ -74,7 +74,9 @@ async def test_a_record_that_no_batch_can_take_fails_its_own_append_alone(
     loop = asyncio.get_running_loop()
     bad, good = Whole(loop.create_future(), 1), Whole(loop.create_future(), 1)
     huge = record("huge", size=RECORD_BYTES_MAX)
-    lane.waiting.append((bad, [*(record("x") for _ in range(before)), huge, *(record("x") for _ in range(after))]))
+    lane.waiting.append(
+        (bad, [*(record("x") for _ in range(before)), huge, *(record("x") for _ in range(after))])
+    )
     if others:
         lane.waiting.append((good, [record("ok") for _ in range(others)]))
     sent: list[bytes] = []

@@ -32,7 +32,10 @@ to_publisher = st.one_of(
 )
 to_frontend = st.one_of(
     st.builds(
-        Welcome, records_max=numbers, bytes_max=numbers, partitions=st.dictionaries(texts, numbers, max_size=3)
+        Welcome,
+        records_max=numbers,
+        bytes_max=numbers,
+        partitions=st.dictionaries(texts, numbers, max_size=3),
     ),
     st.builds(Ack, seq=numbers, durability=st.sampled_from(["kafka", "local"])),
     st.builds(Nack, seq=numbers, reason=texts, retry_after_s=st.floats(0, 1e6)),

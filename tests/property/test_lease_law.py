@@ -38,7 +38,9 @@ _step = st.one_of(
     st.tuples(st.just("requests"), st.integers(1, 12)),
     st.tuples(st.just("steady"), st.integers(20, 60)),
     st.tuples(
-        st.sampled_from(["send", "execute", "receive", "call", "call", "call", "turn", "turn", "lose", "crash"]),
+        st.sampled_from(
+            ["send", "execute", "receive", "call", "call", "call", "turn", "turn", "lose", "crash"]
+        ),
         st.just(0),
     ),
 )
@@ -138,7 +140,9 @@ class Holder:
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), burst=st.sampled_from([50, 1000]))
-def test_a_flushed_redis_gives_one_bucket_more_and_no_more(client: redis.Redis, seed: int, burst: int) -> None:
+def test_a_flushed_redis_gives_one_bucket_more_and_no_more(
+    client: redis.Redis, seed: int, burst: int
+) -> None:
     chance = random.Random(seed)
     world = World(client, 1000.0, burst, frontends=4)
     flushed = False

@@ -34,7 +34,9 @@ class Answer:
 class World:
     """One bucket on one Redis, the time, and every grant with its time."""
 
-    def __init__(self, client: redis.Redis, rate: float, burst: int, frontends: int, renew_s: float = 0.015) -> None:
+    def __init__(
+        self, client: redis.Redis, rate: float, burst: int, frontends: int, renew_s: float = 0.015
+    ) -> None:
         self.client = client
         self.rate = rate
         self.burst = burst
@@ -150,5 +152,7 @@ class Frontend:
     def turn(self) -> None:
         """What the limiter's timers would do now."""
         since_us = self.world.now_us - self.called_us
-        if (self.book.hurry and since_us >= 2000) or (self.book.busy and since_us >= self.world.renew_s * 1e6):
+        if (self.book.hurry and since_us >= 2000) or (
+            self.book.busy and since_us >= self.world.renew_s * 1e6
+        ):
             self.call()

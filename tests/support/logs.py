@@ -18,7 +18,13 @@ def record(name: str, *, size: int = 40, timestamp_ms: int | None = None, tenant
     """Make a record whose value begins with its id and is `size` bytes long."""
     value = name.encode().ljust(size, b".")
     return Record(
-        f"{tenant}/visitor".encode(), value, name, "datafly", "track", tenant, timestamp_ms or int(time.time() * 1000)
+        f"{tenant}/visitor".encode(),
+        value,
+        name,
+        "datafly",
+        "track",
+        tenant,
+        timestamp_ms or int(time.time() * 1000),
     )
 
 

@@ -116,5 +116,8 @@ class PublisherProcess:
         """A sample of the latest metrics."""
         latest = next(m for m in reversed(self.said) if isinstance(m, Metrics))
         return next(
-            s.value for family in latest.families for s in family.samples if s.name == name and s.labels == labels
+            s.value
+            for family in latest.families
+            for s in family.samples
+            if s.name == name and s.labels == labels
         )

@@ -399,7 +399,9 @@ async def test_a_publisher_that_stays_away_loses_its_partitions_to_another_one(t
     assert two.logs[1].ids(1) == ["home"]
 
 
-async def test_with_no_publisher_an_outbox_starts_says_so_and_goes_on_when_there_is_one(street: Street) -> None:
+async def test_with_no_publisher_an_outbox_starts_says_so_and_goes_on_when_there_is_one(
+    street: Street,
+) -> None:
     outbox = await street.outbox(wait_s=0.01)
     assert outbox.serving == (False, ["publisher 0 does not answer"])
     future = publish(outbox, batch(0, "early"))

@@ -262,7 +262,11 @@ class FailoverLog:
         if old is None:
             return fresh
         silent_s = time.monotonic() - old.acked_at
-        if old.broken is None and not self._unreachable and silent_s < self._settings.publisher.rebuild_after_s:
+        if (
+            old.broken is None
+            and not self._unreachable
+            and silent_s < self._settings.publisher.rebuild_after_s
+        ):
             # Kafka can be reached and could all the time: it is slow, or lacks replicas. A new client would only
             # add its own requests to those that wait.
             await fresh.discard()
@@ -372,4 +376,3 @@ class FailoverLog:
 
 if TYPE_CHECKING:
     _: type[EventLog] = FailoverLog
-

@@ -80,7 +80,9 @@ class Spool:
         records = sum(len(lane) for lane in partitions.values())
         try:
             async with asyncio.timeout(self._ack_deadline_s):
-                await kafka.append(topic, [PartitionBatch(number, lane) for number, lane in partitions.items()])
+                await kafka.append(
+                    topic, [PartitionBatch(number, lane) for number, lane in partitions.items()]
+                )
         except TimeoutError:
             raise LogUnavailable(
                 f"no acknowledgement of the drain's records within {self._ack_deadline_s:g} s"
@@ -110,7 +112,11 @@ class Spool:
         too_large = [
             number
             for number, _, batches in rows
-            if any(len(record.value) + len(record.key) > limit // 2 for batch in batches for record in batch.records)
+            if any(
+                len(record.value) + len(record.key) > limit // 2
+                for batch in batches
+                for record in batch.records
+            )
         ] or [number for number, _, _ in rows]
         log.error("%d rows of %s stay there: %s", len(too_large), local.path, error)
         await local.refuse(too_large)

@@ -102,7 +102,8 @@ def ssl_context(kafka: Kafka) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=kafka.ssl_ca_file or None)
     except (ssl.SSLError, OSError) as error:
         raise SettingsError(
-            f"kafka.ssl_ca_file {kafka.ssl_ca_file} holds no certificates in PEM: {error}", "kafka.ssl_ca_file"
+            f"kafka.ssl_ca_file {kafka.ssl_ca_file} holds no certificates in PEM: {error}",
+            "kafka.ssl_ca_file",
         ) from error
     context.check_hostname = kafka.ssl_check_hostname
     if kafka.ssl_key_file and not kafka.ssl_cert_file:

@@ -89,7 +89,12 @@ class KafkaReader:
         return {partition: end for partition, end in ends.items() if end > starts[partition]}
 
     async def _records(
-        self, consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int], since_ms: int | None, *, follow: bool
+        self,
+        consumer: AIOKafkaConsumer,
+        ends: dict[TopicPartition, int],
+        since_ms: int | None,
+        *,
+        follow: bool,
     ) -> AsyncIterator[StoredRecord]:
         open_ends = dict(ends)
         while follow or open_ends:

@@ -79,7 +79,8 @@ async def record_bytes_max(kafka: Kafka, topics: Sequence[str]) -> int:
     try:
         await admin.start()
         wanted = [
-            ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": ""}) for topic in topics
+            ConfigResource(ConfigResourceType.TOPIC, topic, configs={"max.message.bytes": ""})
+            for topic in topics
         ]
         found = [int(value) for value in _values(await admin.describe_configs(wanted))]
     except (KafkaError, OSError, ValueError) as error:

@@ -87,7 +87,9 @@ class LogFile:
                     f"{self.path} has layout {layout}, which a newer Headgate wrote; this one knows {LAYOUT}"
                 )
             if layout == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;")
+                connection.executescript(
+                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;"
+                )
         except BaseException:
             connection.close()
             raise
@@ -170,7 +172,9 @@ class LogFile:
 
     def remember_partitions(self, partitions: dict[str, int]) -> None:
         """Keep what Kafka said about its topics, for a start without Kafka."""
-        self._change("INSERT OR REPLACE INTO topic (name, partitions) VALUES (?, ?)", list(partitions.items()))
+        self._change(
+            "INSERT OR REPLACE INTO topic (name, partitions) VALUES (?, ?)", list(partitions.items())
+        )
 
     def remembered_partitions(self) -> dict[str, int]:
         """What `remember_partitions` kept."""

@@ -66,7 +66,8 @@ class LocalReader:
         """The files that are there now: a publisher may have been added."""
         slots = await asyncio.to_thread(slots_on_disk, self._folder)
         return {
-            slot: known.get(slot) or _File(self._folder / f"publisher-{slot}.db", topic, since_ms) for slot in slots
+            slot: known.get(slot) or _File(self._folder / f"publisher-{slot}.db", topic, since_ms)
+            for slot in slots
         }
 
     async def _merged(

@@ -174,7 +174,8 @@ class SourceCatalog:
             if not rows:
                 # Lists show `prefix`; a little less or a little more of the key than that names it as well.
                 rows = await connection.fetch(
-                    "SELECT * FROM keys WHERE starts_with(prefix, $1) ORDER BY created_at, id FOR UPDATE", wanted
+                    "SELECT * FROM keys WHERE starts_with(prefix, $1) ORDER BY created_at, id FOR UPDATE",
+                    wanted,
                 )
                 active = [row for row in rows if row["revoked_at"] is None]
                 rows = active or rows
@@ -185,7 +186,8 @@ class SourceCatalog:
                 more = f" and {len(rows) - _CANDIDATES} more" if len(rows) > _CANDIDATES else ""
                 raise UsageError(f"{wanted!r} fits {len(rows)} keys: {shown}{more}; name one by its id")
             row = await connection.fetchrow(
-                "UPDATE keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING *", rows[0]["id"]
+                "UPDATE keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING *",
+                rows[0]["id"],
             )
             assert row is not None
             if row["kind"] == "secret" and rows[0]["revoked_at"] is None:
@@ -242,7 +244,9 @@ class SourceCatalog:
         return token
 
     @staticmethod
-    async def _add_key(connection: Connection, kind: KeyKind, token: str, source_id: str, tenant: str) -> None:
+    async def _add_key(
+        connection: Connection, kind: KeyKind, token: str, source_id: str, tenant: str
+    ) -> None:
         await connection.execute(
             "INSERT INTO keys (id, kind, prefix, sha256, tenant, source_id) VALUES ($1, $2, $3, $4, $5, $6)",
             tokens.new_id("key"),

@@ -24,14 +24,18 @@ def origin(text: str) -> str:
     """
     given = text.strip()
     if "://" not in given:
-        raise UsageError(f"origin {text!r}: it begins with https:// or http://, as in https://www.example.com")
+        raise UsageError(
+            f"origin {text!r}: it begins with https:// or http://, as in https://www.example.com"
+        )
     scheme = given.partition("://")[0].lower()
     host_part = given.partition("://")[2]
     match = _ORIGIN.fullmatch(f"{scheme}://{_ascii(host_part, f'origin {text!r}')}")
     if scheme not in _PORTS:
         raise UsageError(f"origin {text!r}: the scheme is http or https, not {scheme!r}")
     if match is None:
-        reason = "a host is missing" if not host_part.strip("/") else "only scheme, host and port, no user or path"
+        reason = (
+            "a host is missing" if not host_part.strip("/") else "only scheme, host and port, no user or path"
+        )
         raise UsageError(f"origin {text!r}: {reason}, as in https://www.example.com")
     name, port_text = match[2], match[3]
     if name.startswith("["):
@@ -42,7 +46,9 @@ def origin(text: str) -> str:
     else:
         base = name.removeprefix("*.")
         if "*" in base:
-            raise UsageError(f"origin {text!r}: a * stands only for the whole first label, as in https://*.example.com")
+            raise UsageError(
+                f"origin {text!r}: a * stands only for the whole first label, as in https://*.example.com"
+            )
         if base != name and "." not in base:
             raise UsageError(f"origin {text!r}: a wildcard needs a domain of two labels or more below it")
         _check_host(base, f"origin {text!r}")
@@ -74,7 +80,9 @@ def cookie_domain(text: str | None) -> str | None:
         raise UsageError(f"{what}: a domain alone, without scheme, port or path, as in example.com")
     name = _ascii(given, what)
     if _is_address(name):
-        raise UsageError(f"{what}: browsers take no Domain that is an address; leave it out for host-only cookies")
+        raise UsageError(
+            f"{what}: browsers take no Domain that is an address; leave it out for host-only cookies"
+        )
     if "." not in name:
         raise UsageError(f"{what}: browsers take no Domain of one label; leave it out for host-only cookies")
     _check_host(name, what)

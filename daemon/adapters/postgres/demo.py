@@ -64,7 +64,9 @@ async def _ensure(catalog: SourceCatalog, path: Path, mode: Mode) -> DemoKeys:
             others = {}
     else:
         created = await catalog.new_keys(source.id)
-        log.warning("%s was lost: the demo source %s has a new pair of keys, which is in it now", path, source.id)
+        log.warning(
+            "%s was lost: the demo source %s has a new pair of keys, which is in it now", path, source.id
+        )
     keys = _keys_of(created)
     _write(path, {**others, "sources": [msgspec.to_builtins(keys)]})
     return keys

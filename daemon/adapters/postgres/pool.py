@@ -131,7 +131,9 @@ class PostgresPool:
                 try:
                     lent = await pool.acquire()
                 except ValueError as error:  # asyncpg reads the DSN when it connects
-                    raise _UnreadableDsnError(f"postgres.dsn can't be used: {error}", "postgres.dsn") from None
+                    raise _UnreadableDsnError(
+                        f"postgres.dsn can't be used: {error}", "postgres.dsn"
+                    ) from None
                 yield lent
             failed = False
         except (HeadgateError, asyncpg.DataError):

@@ -57,7 +57,11 @@ def parse_url(url: str) -> Address:
             raise SettingsError(f"{_KEY}: unix:// needs the path of a socket", _KEY)
         database, host, socket_path = query.get("db", "0"), "", path
     elif parts.scheme in {"redis", "rediss"}:
-        database, host, socket_path = query.get("db") or path.strip("/") or "0", parts.hostname or "localhost", ""
+        database, host, socket_path = (
+            query.get("db") or path.strip("/") or "0",
+            parts.hostname or "localhost",
+            "",
+        )
     else:
         raise SettingsError(f"{_KEY} begins with redis://, rediss:// or unix://, not {parts.scheme!r}", _KEY)
     if not database.isdigit():
@@ -95,7 +99,9 @@ def greeting(address: Address) -> list[tuple[str | int, ...]]:
     """The commands that a new connection begins with."""
     commands: list[tuple[str | int, ...]] = []
     if address.password:
-        commands.append(("AUTH", address.user, address.password) if address.user else ("AUTH", address.password))
+        commands.append(
+            ("AUTH", address.user, address.password) if address.user else ("AUTH", address.password)
+        )
     if address.database:
         commands.append(("SELECT", address.database))
     commands.append(("CLIENT", "SETNAME", "headgate"))

@@ -47,7 +47,12 @@ class RedisVisitStore:
         self._metrics = metrics
         self._owner = secrets.token_hex(8)
         prefix = settings.redis.prefix
-        self._head = (self._owner, max(1, int(settings.claims.pending_s * 1000)), f"{prefix}c:", f"{prefix}v:")
+        self._head = (
+            self._owner,
+            max(1, int(settings.claims.pending_s * 1000)),
+            f"{prefix}c:",
+            f"{prefix}v:",
+        )
         self._pending_s = settings.claims.pending_s
         #: claim id -> (window in ms, end on the loop's clock)
         self._confirms: dict[str, tuple[int, float]] = {}
@@ -59,7 +64,9 @@ class RedisVisitStore:
         self._decode = msgspec.msgpack.Decoder(tuple[str, list[dict[str, str] | bool]]).decode
         self._loop: asyncio.AbstractEventLoop | None = None
         self._complained = False
-        self._results = {state: metrics.claims.at(state) for state in ("new", "pending", "confirmed", "skipped")}
+        self._results = {
+            state: metrics.claims.at(state) for state in ("new", "pending", "confirmed", "skipped")
+        }
 
     async def start(self) -> None:
         """Nothing to open: the wire is started by whoever made it."""
@@ -84,7 +91,10 @@ class RedisVisitStore:
         else:
             # Written to the socket at once, in order, so that copies within one tick still meet.
             await asyncio.gather(
-                *(self._trip(visits[at : at + _VISITS_PER_CALL]) for at in range(0, len(visits), _VISITS_PER_CALL))
+                *(
+                    self._trip(visits[at : at + _VISITS_PER_CALL])
+                    for at in range(0, len(visits), _VISITS_PER_CALL)
+                )
             )
 
     def confirm(self, claim_id: str, window_s: float) -> None:
@@ -125,7 +135,13 @@ class RedisVisitStore:
             )
             reply = await self._wire.call(TICK, request)
             states, known = self._decode(reply)
-        except (StoreUnavailable, CommandError, msgspec.MsgspecError, ValueError, asyncio.CancelledError) as error:
+        except (
+            StoreUnavailable,
+            CommandError,
+            msgspec.MsgspecError,
+            ValueError,
+            asyncio.CancelledError,
+        ) as error:
             # Sent twice does no harm: a confirm says the same, a release only frees what is ours.
             self._confirms = {**confirms, **self._confirms}
             self._releases = {**releases, **self._releases}
