@@ -180,7 +180,9 @@ class Load:
                 async with asyncio.timeout(PATIENCE_S):
                     head = await connection.head()
             except (OSError, TimeoutError) as error:
-                self.failures.append(f"request {number}: {error!r}")
+                self.failures.append(
+                    f"request {number}, after {connection.answers} on its connection: {error!r}"
+                )
                 connection.close()
                 return
             answer = Answer(number, sent_at, time.monotonic(), int(head[9:12]), head)
@@ -201,6 +203,8 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.closed = False
+        #: heads that were given out
+        self.answers = 0
         self._came = b""
         self._heads: deque[bytes] = deque()
         self._waiting: asyncio.Future[None] | None = None
@@ -241,6 +245,7 @@ class _Connection(asyncio.Protocol):
                 raise self._lost
             self._waiting = asyncio.get_running_loop().create_future()
             await self._waiting
+        self.answers += 1
         return self._heads.popleft()
 
     def close(self) -> None:
