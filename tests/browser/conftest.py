@@ -34,7 +34,8 @@ def chromium() -> Iterator[Chromium]:
 def product(chromium: Chromium) -> Iterator[Product]:
     """The test process's instance: development mode, one frontend. Leave it running."""
     folder = Path(tempfile.mkdtemp(prefix="hgb-", dir="/tmp"))
-    made = Product(folder, {"HEADGATE_FRONTEND__COUNT": "1"})
+    # A browser beside it takes all there is of a small machine: Redis is not to be called away for that.
+    made = Product(folder, {"HEADGATE_FRONTEND__COUNT": "1", "HEADGATE_REDIS__TIMEOUT_S": "5"})
     try:
         yield made.start()
     finally:

@@ -54,6 +54,7 @@ def test_the_demo(demo: dict[str, Any], product: Product, context: Context) -> N
     """A visit with a spell offline: both columns tell it, and nothing was refused by the page's policy."""
     assert demo["gateway"] == product.url
     page = context.open(demo["url"])
+    until(lambda: len(cards(page, "log")) == 1, "the page view")
     for button in (
         "[data-sku=MUG-1] [data-act=add]",
         "#identify",

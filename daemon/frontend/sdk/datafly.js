@@ -3,6 +3,7 @@
   'use strict';
 
   const VERSION = '1.0.0';
+  const SESSION_ID = '_df.id';
   const PATHS = { track: 't', page: 'p', identify: 'i', group: 'g' };
 
   // The gateway knows a messageId for 24 hours: nothing older is sent, as a copy would not be recognised.
@@ -59,13 +60,16 @@
   const plain = (value) => (value && typeof value === 'object' && !Array.isArray(value) ? value : undefined);
 
   /** Where the browser allows none, looking at it throws. */
-  let store = null;
-  try {
-    store = window.localStorage;
-    store.getItem('_df');
-  } catch (error) {
-    store = null;
-  }
+  const storage = (name) => {
+    try {
+      window[name].getItem('_df');
+      return window[name];
+    } catch (error) {
+      return null;
+    }
+  };
+  let store = storage('localStorage');
+  const session = storage('sessionStorage');
 
   const cookie = (name) => {
     let all = '';
@@ -260,6 +264,7 @@
     forgotten = true;
     kept = false;
     stored().forEach((name) => store.removeItem(name));
+    if (session) session.removeItem(SESSION_ID);
   };
 
   /* ---- the queue ----
@@ -359,6 +364,7 @@
     // Half a character (of a cut text) is refused by the gateway.
     const body = JSON.stringify(event).replace(/\\(\\|ud[89a-f]..)/g, (all, what) => (what === '\\' ? all : '\\ufffd'));
     check();
+    guard(() => session && session.setItem(SESSION_ID, event.anonymousId))();
     queue.push({ path: PATHS[event.type], body, time: Date.now(), tries: 0 });
     trim();
     save();
@@ -451,7 +457,8 @@
 
   /* ---- events ---- */
 
-  let anonymousId = uuid(); // counts where there is no cookie yet, or none is allowed
+  // Counts where there is no cookie: before the first answer, also on the next page of a quick visitor.
+  let anonymousId = (session && session.getItem(SESSION_ID)) || uuid();
   let userId;
   let traits = {};
   let campaign;
@@ -608,6 +615,10 @@
     addEventListener('online', guard(() => {
       if (!imposed) failures = resumeAt = 0;
       pump();
+    }));
+    addEventListener('storage', guard((event) => {
+      // A tab was left. One that fails itself lets others take over.
+      if (!failures && String(event.key).startsWith(prefix) && /^\[0,/.test(event.newValue)) decide();
     }));
     document.addEventListener('visibilitychange', guard(() => {
       if (document.visibilityState === 'hidden') leave();
