@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     #: its id was durable before
     DUPLICATE = "duplicate"
-    #: no key, an unknown or revoked one, a disabled source, a bad signature (401)
+    #: no key, an unknown or revoked one, a disabled source, a bad signature (401), an unknown webhook (404)
     INVALID_KEY = "invalid_key"
     #: the page's origin is not allowed, or the key lacks the permission (403)
     FORBIDDEN = "forbidden"
