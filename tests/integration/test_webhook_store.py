@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import standardwebhooks
 
+from daemon.adapters.keystore.directory import StoredSources
 from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.keystore.store import CachedKeyStore
 from daemon.adapters.keystore.webhooks import StoredWebhooks
@@ -198,6 +199,17 @@ async def test_one_that_was_asked_for_before_it_was_made(town: Town) -> None:
 )
 async def test_what_is_no_id_is_not_looked_up(town: Town, webhook_id: str) -> None:
     assert await town.seen(webhook_id) == [None, None]
+
+
+@pytest.mark.parametrize("source_id", ["", "src_", "wh_1", "src_a'b", "src_\x00", "src_" + "a" * 61, "src_ä"])
+async def test_what_is_no_source_id_is_not_looked_up(town: Town, source_id: str) -> None:
+    """PostgreSQL takes no NUL, and a request that names one is no fault of ours."""
+    frontend = town.frontends[0]
+    sources = StoredSources(frontend.pool, frontend.keys, Sealer(bytes(32)), settings_for())
+    assert await sources.by_id(source_id) is None
+    found = await sources.by_id(town.source)
+    assert found is not None
+    assert found.id == town.source
 
 
 async def test_settings_that_can_not_be_used_are_a_503_and_not_a_404(town: Town) -> None:

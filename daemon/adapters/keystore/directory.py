@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from daemon.adapters.keystore.byid import CachedById
@@ -16,7 +17,7 @@ _SOURCE = """
     FROM sources WHERE id = $1
 """
 #: An id of ours at all; anything else is refused without a look-up.
-_ID_CHARS_MAX = 64
+_ID = re.compile(r"src_[0-9A-Za-z]{1,60}", re.ASCII)
 
 
 class StoredSources:
@@ -35,7 +36,7 @@ class StoredSources:
         keys.on_change(self._rows.forget)
 
     async def by_id(self, source_id: str) -> Source | None:
-        if not source_id.startswith("src_") or len(source_id) > _ID_CHARS_MAX or not source_id.isascii():
+        if not _ID.fullmatch(source_id):
             return None
         found = await self._rows.get(source_id)
         return found[0] if found is not None and found[0].enabled else None
