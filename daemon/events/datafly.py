@@ -97,6 +97,10 @@ class BatchAnswer(Struct):
     ] = UNSET
 
 
+#: `properties` and `traits` that are not there; every event without them has this very object.
+_NOTHING = Raw(b"")
+
+
 def _says(text: str, **schema: Any) -> Meta:
     # No constraint of msgspec's own: `check` words what is wrong better, and this costs decoding nothing.
     return Meta(description=text, extra_json_schema=schema or None)
@@ -121,10 +125,10 @@ class Event(Struct, gc=False):
     ] = None
     properties: Annotated[
         Raw, _says("What belongs to the event. Passed through as it came.", type=["object", "null"])
-    ] = Raw(b"")
+    ] = _NOTHING
     traits: Annotated[
         Raw, _says("What is known of the user or group. Passed through.", type=["object", "null"])
-    ] = Raw(b"")
+    ] = _NOTHING
     context: Annotated[
         dict[str, Raw] | None,
         _says(
@@ -236,12 +240,15 @@ class BatchTooLarge(InvalidPayload):
 
 
 def decode_item(item: Raw, bytes_max: int) -> Event:
-    """One item of a batch. Raises InvalidPayload, worded for the batch's `errors`."""
+    """One item of a batch that `decode_batch` gave. Raises InvalidPayload, worded for the batch's `errors`."""
     data = bytes(item)
     if len(data) > bytes_max:
         raise InvalidPayload(f"the event is over {bytes_max} bytes")
     try:
-        return decode_server(data)
+        event: Event = _events.read_part(data)
+        check_type(event)
+        check(event)
+        return event
     except InvalidPayload as error:
         if error.message.endswith(" is required"):
             raise InvalidPayload(f"Missing required field: {error.field}", error.field) from None
@@ -283,31 +290,41 @@ def check(event: Event) -> None:
 
     Empty optional strings become None. Raises InvalidPayload, which names the field.
     """
+    _check_needed(event)
+    # Most members are absent, and that is seen here: a call for each would cost as much as the decoding.
+    if event.name is not None:
+        event.name = optional_text(event.name, "name", NAME_CHARS_MAX)
+    if event.anonymousId is not None:
+        event.anonymousId = optional_text(event.anonymousId, "anonymousId", ID_CHARS_MAX)
+    if event.messageId is not None:
+        event.messageId = optional_text(event.messageId, "messageId", ID_CHARS_MAX)
+    if event.timestamp is not None:
+        event.timestamp = optional_time(event.timestamp, "timestamp")
+    if event.sentAt is not None:
+        event.sentAt = optional_time(event.sentAt, "sentAt")
+    if event.properties is not _NOTHING:
+        event.properties = optional_object(event.properties, "properties") or _NOTHING
+    if event.traits is not _NOTHING:
+        event.traits = optional_object(event.traits, "traits") or _NOTHING
+
+
+def _check_needed(event: Event) -> None:
+    """The members that some types need and others may have."""
     kind = event.type
     if kind == "track":
         required_text(event.event, "event", NAME_CHARS_MAX, " on track")
-    else:
+    elif event.event is not None:
         event.event = optional_text(event.event, "event", NAME_CHARS_MAX)
     if kind in LINKING:
         required_text(event.userId, "userId", ID_CHARS_MAX, f" on {kind}")
-    else:
+    elif event.userId is not None:
         event.userId = optional_text(event.userId, "userId", ID_CHARS_MAX)
     if kind == "alias":
         required_text(event.previousId, "previousId", ID_CHARS_MAX, " on alias")
     if kind == "group":
         required_text(event.groupId, "groupId", ID_CHARS_MAX, " on group")
-    else:
+    elif event.groupId is not None:
         event.groupId = optional_text(event.groupId, "groupId", ID_CHARS_MAX)
-    event.name = optional_text(event.name, "name", NAME_CHARS_MAX)
-    event.anonymousId = optional_text(event.anonymousId, "anonymousId", ID_CHARS_MAX)
-    event.messageId = optional_text(event.messageId, "messageId", ID_CHARS_MAX)
-    event.timestamp = optional_time(event.timestamp, "timestamp")
-    event.sentAt = optional_time(event.sentAt, "sentAt")
-    event.properties = optional_object(event.properties, "properties") or _NOTHING
-    event.traits = optional_object(event.traits, "traits") or _NOTHING
-
-
-_NOTHING = Raw(b"")
 
 
 def page_url(event: Event) -> str | None:
@@ -350,18 +367,10 @@ class Received(Struct, gc=False):
 
 def to_envelope(event: Event, received: Received) -> Envelope:
     """The canonical envelope of a checked event (contracts A.7)."""
-    context: dict[str, Any] = dict(event.context) if event.context else {}
-    if received.ip is not None:
-        # The gateway saw the caller itself: what a page says of these is not believed.
-        context["ip"] = received.ip
-        context.pop("clickIds", None)
-        context.pop("vendorIds", None)
-        if received.user_agent and "userAgent" not in context:
-            context["userAgent"] = received.user_agent
-    if received.clicks:
-        context["clickIds"] = received.clicks
-    if received.vendors:
-        context["vendorIds"] = received.vendors
+    context: dict[str, Any] | None = event.context
+    if received.ip is not None or received.clicks or received.vendors:
+        context = dict(context) if context else {}
+        _put_ours(context, received)
     return Envelope(
         id=received.id,
         contract="datafly",
@@ -383,3 +392,17 @@ def to_envelope(event: Event, received: Received) -> Envelope:
         sentAt=event.sentAt or UNSET,
         messageId=event.messageId or UNSET,
     )
+
+
+def _put_ours(context: dict[str, Any], received: Received) -> None:
+    if received.ip is not None:
+        # The gateway saw the caller itself: what a page says of these is not believed.
+        context["ip"] = received.ip
+        context.pop("clickIds", None)
+        context.pop("vendorIds", None)
+        if received.user_agent and "userAgent" not in context:
+            context["userAgent"] = received.user_agent
+    if received.clicks:
+        context["clickIds"] = received.clicks
+    if received.vendors:
+        context["vendorIds"] = received.vendors

@@ -50,18 +50,27 @@ class JsonReader(Struct, frozen=True):
 
     def read(self, body: bytes) -> Any:
         """The decoded body. Raises InvalidPayload."""
-        try:
-            if not body.isascii():
+        if not body.isascii():
+            try:
                 body.decode()  # msgspec does not look at the bytes of what it only passes through
-            if self.depth_max and body.count(b"{") + body.count(b"[") > self.depth_max:
+            except UnicodeDecodeError as error:
+                raise InvalidPayload(
+                    f"the body is not UTF-8: invalid byte at position {error.start}"
+                ) from None
+        return self.read_part(body)
+
+    def read_part(self, body: bytes) -> Any:
+        """The same for a part of a body that was read: it is known to be UTF-8. Raises InvalidPayload."""
+        try:
+            # a level takes two bytes at least; the brackets of a large body are counted before they are matched
+            depth_max = self.depth_max
+            if depth_max and len(body) > 2 * depth_max and body.count(b"{") + body.count(b"[") > depth_max:
                 _check_depth(body)
             return self.decoder.decode(body)
         except msgspec.ValidationError as error:
             raise _explained(error) from None
         except msgspec.DecodeError as error:
             raise InvalidPayload(_syntax(body, str(error))) from None
-        except UnicodeDecodeError as error:
-            raise InvalidPayload(f"the body is not UTF-8: invalid byte at position {error.start}") from None
         except RecursionError:
             raise InvalidPayload(f"the body is nested deeper than {DEPTH_MAX} levels") from None
 

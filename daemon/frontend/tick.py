@@ -80,7 +80,11 @@ class Ticker:
 
     def add(self, work: Work) -> SharedFuture:
         """Take `work` into the next tick; when the future is done, `work.outcome` is set."""
-        self._works.append(work)
+        return self.add_all((work,))
+
+    def add_all(self, works: Sequence[Work]) -> SharedFuture:
+        """The same for several works, which share a tick."""
+        self._works += works
         done = self._done
         if done is None:
             done = self._done = SharedFuture(loop=self._loop)

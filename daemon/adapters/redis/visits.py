@@ -98,12 +98,13 @@ class RedisVisitStore:
             )
 
     def confirm(self, claim_id: str, window_s: float) -> None:
-        self._releases.pop(claim_id, None)
-        now = self._now()
-        self._confirms[claim_id] = (max(1, int(window_s * 1000)), now + window_s)
+        if self._releases:
+            self._releases.pop(claim_id, None)
+        self._confirms[claim_id] = (int(window_s * 1000) or 1, self._now() + window_s)
         if len(self._confirms) > _ENDS_MAX:
             del self._confirms[next(iter(self._confirms))]
-        self._flush_soon()
+        if self._flusher is None:
+            self._flush_soon()
 
     def release(self, claim_id: str) -> None:
         if claim_id in self._confirms:

@@ -114,19 +114,20 @@ class DataflyEndpoint(EventEndpoint):
                 return
             await asyncio.sleep(PENDING_POLL_S)
             waited_s += PENDING_POLL_S
-            await asyncio.gather(*{self.kit.ticker.add(work) for work in pending})
+            await self.kit.ticker.add_all(pending)
 
     async def all_published(self, works: Sequence[DataflyWork]) -> None:
         """Every work of one request through one tick; a second copy of an id takes the first one's outcome."""
         firsts: dict[str, DataflyWork] = {}
         copies: list[tuple[DataflyWork, DataflyWork]] = []
         for work in works:
-            first = firsts.setdefault(work.id, work)
+            first = firsts.setdefault(work.received.id, work)
             if first is not work:
                 copies.append((work, first))
         if firsts:
-            await asyncio.gather(*{self.kit.ticker.add(work) for work in firsts.values()})
-            await self.settled(list(firsts.values()))
+            once = list(firsts.values())
+            await self.kit.ticker.add_all(once)
+            await self.settled(once)
         for copy, first in copies:
             copy.outcome = Outcome.DUPLICATE if first.outcome is Outcome.ACCEPTED else first.outcome
             copy.retry_after_s = first.retry_after_s

@@ -83,7 +83,9 @@ class Recogniser:
             clicks=clicks,
             vendors=sent.vendors,
         )
-        return DataflyWork(visit, event, received, now_s, self._identity.click_id_ttl_s, made, cookie)
+        return DataflyWork(
+            visit, event, received, now_s, self._identity.click_id_ttl_s, sent.vendors, made, cookie
+        )
 
     def server(
         self, source: Source, event: Event, channel: Channel, unique: str | None = None
@@ -101,8 +103,9 @@ class Recogniser:
         learn: dict[str, str] = {}
         if visitor is not None:
             url = datafly.page_url(event)
-            clicks = clickids.from_url(url) if url else {}
-            learn = self._learnt(event, clicks, now_s)
+            clicks = clickids.from_url(url) if url else clicks
+            if clicks or event.type in datafly.LINKING:
+                learn = self._learnt(event, clicks, now_s)
         visit = Visit(
             claim_id=claim_id,
             claim_window_s=self._window_s,
