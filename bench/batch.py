@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import random
 import sys
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from rich.table import Table
 from bench.children import ROOT, BenchError, Child
 from bench.generators import MARK, Wrk
 from bench.instance import OWN_ROLES, Counts, Headgate, Source
-from bench.payloads import TYPES, Visitor
+from bench.payloads import CLICKS, TYPES, Json, Visitor, item
 from bench.report import machine
 from bench.watch import Watch
 
@@ -44,6 +45,9 @@ ITEMS_MAX = 500
 EVENTS = 10_000
 
 RATE = 1_000_000
+
+#: Type of an event → last part of the browser endpoint's path.
+LETTERS = {kind: letter for letter, kind in TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +110,42 @@ def judge(way: str, answered: int, maybe: int, failed: int, events: Counts, item
     return wrong
 
 
-def bodies(seed: int, count: int) -> list[tuple[str, str]]:
-    """
-    Events of returning visitors who name themselves: (letter of the browser endpoint, body with MARK as messageId).
-
-    The same by every way, so that what differs is the way alone.
-    """
-    rng = random.Random(seed)
-    made: list[tuple[str, str]] = []
-    while len(made) < count:
+def of_browsers(rng: random.Random) -> Iterator[Json]:
+    """Events of returning visitors who name themselves, as pages send them: 0.2 to 8 KB."""
+    while True:
         visitor = Visitor(rng, "https://shop-0.example")
         anonymous_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
         for _ in range(rng.randint(2, 12)):
-            event = visitor.next()
-            members = {**msgspec.json.decode(event.body), "messageId": MARK, "anonymousId": anonymous_id}
-            made.append((event.letter, msgspec.json.encode(members).decode()))
-    return made[:count]
+            members: Json = msgspec.json.decode(visitor.next().body)
+            yield {**members, "anonymousId": anonymous_id}
+
+
+def of_servers(rng: random.Random) -> Iterator[Json]:
+    """Events of known users, as a shop's servers send them with an SDK: 0.3 to 0.6 KB."""
+    library = {"library": {"name": "analytics-python", "version": "2.4.0"}}
+    while True:
+        made: Json = {"type": "track", "event": rng.choice(CLICKS), "userId": f"user_{rng.randrange(10**6)}"}
+        yield {**made, "properties": item(rng), "context": library, "integrations": {}}
+
+
+EVENTS_OF = {"servers": of_servers, "browsers": of_browsers}
+
+
+def bodies(whose: str, seed: int, count: int) -> list[tuple[str, str]]:
+    """
+    The events that every way sends: (type, body with MARK as messageId).
+
+    The same by every way, so that what differs is the way alone.
+    """
+    events = itertools.islice(EVENTS_OF[whose](random.Random(seed)), count)
+    return [(one["type"], msgspec.json.encode({**one, "messageId": MARK}).decode()) for one in events]
 
 
 def prepare(folder: Path, key: str, events: Sequence[tuple[str, str]], items: int) -> dict[str, Path]:
     """The requests of every way, one a line, as batch.lua reads them."""
     lines: dict[str, list[str]] = {
-        BROWSERS: [f"/v1/{letter}\t{key}\t{body}" for letter, body in events],
-        SERVERS: [f"/v1/{TYPES[letter]}\t{key}\t{body}" for letter, body in events],
+        BROWSERS: [f"/v1/{LETTERS[kind]}\t{key}\t{body}" for kind, body in events],
+        SERVERS: [f"/v1/{kind}\t{key}\t{body}" for kind, body in events],
         BATCHES: [
             "/v1/batch\t"
             + key
@@ -163,7 +180,7 @@ def measure(given: argparse.Namespace, folder: Path, console: Console) -> tuple[
             overrides["HEADGATE_KAFKA__BROKERS"] = mock.answer()["mock_kafka"]
         headgate = running.enter_context(Headgate(folder, overrides))
         source: Source = headgate.create_source(0, rate=RATE, burst=RATE)
-        prepared = prepare(folder, source.key, bodies(given.seed, EVENTS), given.items)
+        prepared = prepare(folder, source.key, bodies(given.events, given.seed, EVENTS), given.items)
         console.print(f"{given.rounds} rounds of {given.seconds:g} s each way, and one to warm up")
         for number in range(given.rounds + 1):
             for place, way in enumerate(ways):
@@ -233,6 +250,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--items", type=int, default=ITEMS_MAX, help=f"events of a batch (default {ITEMS_MAX})"
+    )
+    parser.add_argument(
+        "--events", choices=sorted(EVENTS_OF), default="servers", help="whose events (default servers)"
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="of load per turn (default 4)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (default 3)")
