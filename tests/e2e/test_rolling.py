@@ -1,0 +1,180 @@
+"""Rolling restarts and reloads: every process is new afterwards, and no caller has noticed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.load import Load
+from tests.support.product import ROOT, NewProduct, Product, until
+from tests.support.wire import Wire, request
+
+PER_S = 500.0
+
+
+def pids(product: Product) -> dict[tuple[str, int], int | None]:
+    return {(slot.role, slot.slot): slot.pid for slot in product.slots()}
+
+
+def rolls(product: Product, result: str) -> float:
+    return product.metrics().sum("headgate_rolls_total", result=result)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["keep-alive", "fresh connections"])
+@pytest.mark.parametrize("how", ["command", "HUP"])
+def test_roll_under_load_fails_no_request(new_product: NewProduct, how: str, fresh: bool) -> None:
+    product = new_product(HEADGATE_PUBLISHER__COUNT="2").start()
+    source = product.create_source()
+    before = pids(product)
+    with Load(product.ingest_port, source, connections=16, per_s=PER_S, fresh=fresh) as load:
+        load.wait(200)
+        if how == "command":
+            done = product.json("restart", "--rolling")
+            assert done["result"] == "4 slots rolled"
+        else:
+            product.send(signal.SIGHUP)
+            until(lambda: rolls(product, "done") == 1, "the reload is over")
+        after = pids(product)
+        load.wait(200)
+    assert load.failures == []
+    assert load.statuses.keys() == {200}
+    same = {place for place, pid in before.items() if after[place] == pid}
+    assert same == {("embedded", 0)}, "every frontend and publisher is new, the embedded servers never are"
+    assert {slot.state for slot in product.slots()} == {"READY"}
+    assert {slot.restarts for slot in product.slots()} == {0}
+    assert load.acked.keys() == set(product.message_ids())
+    rest = product.at_rest()
+    assert rest.outcomes["accepted"] == len(load.acked)
+    assert rest.outcomes["interrupted"] == 0
+
+
+def test_idle_connections_over_a_roll(new_product: NewProduct) -> None:
+    """A keep-alive connection that is idle is closed without harm, one with half a request is finished."""
+    product = new_product().start()
+    whole = request("POST", "/v1/t", product.demo.headers, b'{"type":"track","event":"Held"}')
+    with Wire(product.ingest_port) as idle, Wire(product.ingest_port) as held:
+        idle.send(whole)
+        assert (first := idle.reply()) is not None
+        assert first.status == 200
+        held.send(whole[:-1])
+        slot = until(lambda: holder(product), "1 request in work")[-1]
+        before = product.pid("frontend", slot)
+        product.send(signal.SIGHUP)
+        product.wait_slot("frontend", slot, not_pid=before)
+        held.send(whole[-1:])
+        assert (reply := held.reply()) is not None
+        assert (reply.status, reply.get("connection")) == (200, "close")
+        assert idle.closed()
+        until(lambda: rolls(product, "done") == 1, "the reload is over")
+
+
+def holder(product: Product) -> list[int]:
+    """The slots of frontends that have a request in work."""
+    samples = product.metrics().samples
+    return [int(labels["slot"]) for name, labels, n in samples if name == "headgate_requests_in_work" and n]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """A settings file of the test's own."""
+    path = tmp_path / "settings.toml"
+    path.write_text((ROOT / "config/dev.toml").read_text())
+    return path
+
+
+def change(settings: Path, text: str) -> None:
+    settings.write_text((ROOT / "config/dev.toml").read_text().replace("count = 2", "count = 2\n" + text))
+
+
+def test_reload_with_bad_settings_changes_nothing(new_product: NewProduct, settings: Path) -> None:
+    product = new_product(config=settings).start()
+    before = pids(product)
+    for text, key in (
+        ("tick_ss = 0.1", "frontend.tick_ss"),
+        ('tick_s = "soon"', "frontend.tick_s"),
+        ("tick_s = ", str(settings)),
+        ("[limits]\nrate_per_s = -1", "limits.rate_per_s"),
+    ):
+        change(settings, text)
+        refused = rolls(product, "refused")
+        product.send(signal.SIGHUP)
+        until(lambda: rolls(product, "refused") > refused, f"{text} refused")  # noqa: B023  called here
+        assert key in product.logged("error")[-1]["message"]
+    failed = product.command("restart", "--rolling", code=78)
+    assert "limits.rate_per_s" in failed.stderr
+    assert pids(product) == before
+    assert product.readyz() == (200, [])
+    assert product.track(product.demo)
+    # And good ones again.
+    change(settings, "")
+    product.json("restart", "--rolling")
+    assert not set(before.values()) - {before["embedded", 0]} & set(pids(product).values())
+
+
+def test_reload_with_changed_settings(new_product: NewProduct, settings: Path) -> None:
+    product = new_product(config=settings).start()
+    source = product.demo
+    big = {"type": "track", "event": "Seen", "properties": {"filler": "x" * 5000}}
+    assert product.post("t", source, big).status == 200
+    change(settings, "[limits]\nbody_bytes_max = 4096\n[observe]\nlog_level = 'debug'")
+    product.send(signal.SIGHUP)
+    until(lambda: rolls(product, "done") == 1, "the reload is over")
+    assert product.post("t", source, big).status == 413
+    assert "limits.body_bytes_max" in product.log
+
+    # More and fewer frontends.
+    settings.write_text(settings.read_text().replace("count = 2", "count = 3"))
+    done = product.json("restart", "--rolling")
+    assert done["result"] == "4 slots rolled"
+    assert len([slot for slot in product.slots() if slot.role == "frontend"]) == 3
+    settings.write_text(settings.read_text().replace("count = 3", "count = 1"))
+    with Load(product.ingest_port, source, connections=8, per_s=200, fresh=True) as load:
+        load.wait(50)
+        product.json("restart", "--rolling")
+        assert [slot.slot for slot in product.slots() if slot.role == "frontend"] == [0]
+        load.wait(50)
+    assert load.statuses.keys() == {200}
+    assert product.at_rest().in_work == 0
+
+    # What only a restart can change stays, and that is said.
+    settings.write_text(settings.read_text() + "[server]\nbacklog = 17\n")
+    assert "restart to change server.backlog" in product.json("restart", "--rolling")["result"]
+    assert product.track(source)
+
+
+def test_roll_whose_new_process_fails_keeps_the_old_one(new_product: NewProduct, settings: Path) -> None:
+    """A setting that only the process itself finds wrong: the old one stays, and nothing is lost."""
+    product = new_product(config=settings).start()
+    before = pids(product)
+    # Good for the settings' own checks, but a frontend can't send its largest event in such a frame.
+    change(settings, "[publisher]\nframe_bytes_max = 65536")
+    failed = product.command("restart", "--rolling", code=70)
+    assert "frame_bytes_max" in failed.stderr
+    after = pids(product)
+    assert {place for place in before if before[place] == after[place]} >= {("frontend", 0), ("frontend", 1)}
+    assert product.readyz() == (200, [])
+    assert product.track(product.demo)
+    assert rolls(product, "failed") == 1
+
+
+def test_kill_in_the_middle_of_a_roll(new_product: NewProduct) -> None:
+    product = new_product().start()
+    source = product.create_source()
+    with Load(product.ingest_port, source, connections=8, per_s=PER_S) as load:
+        load.wait(100)
+        for _ in range(3):
+            product.send(signal.SIGHUP)
+            time.sleep(0.15)
+            product.kill("frontend", 1)
+            product.wait_slot("frontend", 1)
+            load.wait(100)
+        # Waits for those that are on, and then goes well itself.
+        product.json("restart", "--rolling")
+        load.wait(100)
+    assert load.statuses.keys() == {200}
+    assert load.acked.keys() <= set(product.message_ids())
+    assert product.at_rest().in_work == 0
+    assert {slot.state for slot in product.slots()} == {"READY"}
