@@ -360,7 +360,7 @@ class Product:
 
     def tail(self, *args: str) -> list[dict[str, Any]]:
         """The envelopes on the log, in the order that `headgate tail` gives them."""
-        return [json.loads(line) for line in self.command("tail", *args).stdout.splitlines()]
+        return [json.loads(line) for line in self.command("tail", *args).stdout.split("\n") if line]
 
     def message_ids(self) -> list[str]:
         """The messageIds on the log."""
