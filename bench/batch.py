@@ -3,6 +3,7 @@
 
     python -m bench.batch                               500 events a batch, against as many single requests
     python -m bench.batch --items 100 --connections 16
+    python -m bench.batch --frontends 1                 the dearest for batches: all single requests share ticks
     python -m bench.batch --mock-kafka                  the log is librdkafka's mock broker
 
 Both ways send the same events, in turns, over several rounds, so that what else the machine does meets both. Each has
@@ -164,7 +165,7 @@ def prepare(folder: Path, key: str, events: Sequence[tuple[str, str]], items: in
 
 def measure(given: argparse.Namespace, folder: Path, console: Console) -> tuple[list[Turn], list[str]]:
     """All rounds; gives the turns, and what was wrong."""
-    overrides = {"HEADGATE_FRONTEND__COUNT": str(given.frontends), "HEADGATE_PUBLISHER__COUNT": "1"}
+    overrides = {"HEADGATE_FRONTEND__COUNT": str(given.frontends)} if given.frontends else {}
     ways = [
         Way(BROWSERS, given.connections),
         Way(SERVERS, given.connections),
@@ -258,7 +259,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="rounds that count (default 3)")
     parser.add_argument("--connections", type=int, default=64, help="of single requests (default 64)")
     parser.add_argument("--batch-connections", type=int, default=2, help="of batches (default 2)")
-    parser.add_argument("--frontends", type=int, default=1, help="frontend processes (default 1)")
+    parser.add_argument("--frontends", type=int, default=0, help="frontend processes (default: one per core)")
     parser.add_argument("--seed", type=int, default=1, help="of the visitors and their events (default 1)")
     parser.add_argument("--mock-kafka", action="store_true", help="log to librdkafka's mock broker")
     parser.add_argument("--json", metavar="FILE", help="figures as JSON too; - for stdout")
@@ -269,7 +270,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         ("--rounds", given.rounds, 1, 100),
         ("--connections", given.connections, 1, 1000),
         ("--batch-connections", given.batch_connections, 1, 1000),
-        ("--frontends", given.frontends, 1, 64),
+        ("--frontends", given.frontends, 0, 64),
     )
     for name, value, least, most in bounds:
         if not least <= value <= most:

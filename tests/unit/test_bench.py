@@ -15,13 +15,15 @@ from pathlib import Path
 
 import pytest
 
+from bench import batch
 from bench.children import ROOT, BenchError, Child
 from bench.generators import MARK, Load, Locust, Row, Wrk, lines
-from bench.instance import Counts, Source, counts
+from bench.instance import OWN_ROLES, Counts, Source, counts
 from bench.payloads import TYPES, Visitor
 from bench.report import Round, judge, ratios
 from bench.run import arguments, plan
 from bench.tally import Latencies, Tally, from_builtins, to_builtins
+from daemon.events import datafly
 
 
 def visitors(count: int, seed: int = 1) -> list[Visitor]:
@@ -321,3 +323,72 @@ class TestChildren:
         bench.stdin.close()
         bench.stdout.close()
         assert until(lambda: not alive(child))
+
+
+class TestBatch:
+    """What `bench.batch` makes of its turns, and what it sends."""
+
+    def turn(self, way: str, events: int, frontend_s: float, embedded_s: float = 0.0) -> batch.Turn:
+        cpu_s = {"frontend": frontend_s, "publisher": 0.5, "supervisor": 0.0, "embedded": embedded_s}
+        return batch.Turn(way, events, events, 2.0, cpu_s)
+
+    def test_cost_and_rate_of_a_turn(self) -> None:
+        turn = self.turn(batch.SERVERS, 10_000, 1.5, 3.0)
+        assert turn.cpu_us_per_event(OWN_ROLES) == pytest.approx(200.0)
+        assert turn.cpu_us_per_event(("frontend",)) == pytest.approx(150.0)
+        assert turn.cpu_us_per_event() == pytest.approx(500.0)
+        assert turn.events_per_s == 5000.0
+        nothing = batch.Turn(batch.SERVERS, 0, 0, 0.0, {})
+        assert (nothing.cpu_us_per_event(), nothing.events_per_s) == (0.0, 0.0)
+
+    def test_the_least_of_each_way_is_compared(self) -> None:
+        turns = [
+            self.turn(batch.SERVERS, 10_000, 1.5),
+            self.turn(batch.BATCHES, 100_000, 2.0),
+            self.turn(batch.SERVERS, 10_000, 9.0),
+            self.turn(batch.BATCHES, 100_000, 1.5),
+            self.turn(batch.BATCHES, 0, 7.0),
+        ]
+        assert batch.times_less(turns, batch.BATCHES, batch.SERVERS, OWN_ROLES) == pytest.approx(10.0)
+        assert batch.times_less(turns, batch.BATCHES, batch.BROWSERS, OWN_ROLES) == 0.0
+        assert batch.times_less([], batch.BATCHES, batch.SERVERS) == 0.0
+        assert batch.figures(turns)["times_less"] == {batch.SERVERS: pytest.approx(10.0), batch.BROWSERS: 0.0}
+
+    def test_requests_are_counted_as_the_events_in_them(self) -> None:
+        good = Counts(1500, {"accepted": 1500}, {})
+        assert batch.judge("w", 2, 1, 0, good, 500) == []
+        assert batch.judge("w", 3, 0, 0, good, 500) == []
+        assert len(batch.judge("w", 4, 0, 0, good, 500)) == 1
+        assert len(batch.judge("w", 1, 1, 0, good, 500)) == 1
+        assert len(batch.judge("w", 3, 0, 2, good, 500)) == 1
+        assert len(batch.judge("w", 3, 0, 0, Counts(1500, {"accepted": 1499, "duplicate": 1}, {}), 500)) == 1
+        assert len(batch.judge("w", 3, 0, 0, Counts(1500, {"accepted": 1000}, {}), 500)) == 2
+
+    @pytest.mark.parametrize("whose", batch.EVENTS_OF)
+    def test_every_way_sends_the_same_events(self, whose: str, tmp_path: Path) -> None:
+        events = batch.bodies(whose, 1, 25)
+        assert events == batch.bodies(whose, 1, 25)
+        paths = batch.prepare(tmp_path, "dk_1", events, 10)
+        sent = {
+            way: [line.split("\t") for line in path.read_text().splitlines()] for way, path in paths.items()
+        }
+        assert {parts[1] for requests in sent.values() for parts in requests} == {"dk_1"}
+        for way, letters in (
+            (batch.SERVERS, {kind: kind for kind in TYPES.values()}),
+            (batch.BROWSERS, batch.LETTERS),
+        ):
+            assert [parts[2] for parts in sent[way]] == [body for _, body in events]
+            assert [parts[0] for parts in sent[way]] == [f"/v1/{letters[kind]}" for kind, _ in events]
+        bodies = [json.loads(parts[2])["batch"] for parts in sent[batch.BATCHES]]
+        assert [len(one) for one in bodies] == [10, 10]
+        assert bodies[0] + bodies[1] == [json.loads(body) for _, body in events[:20]]
+        for kind, body in events:
+            assert body.count(MARK) == 1
+            checked = datafly.decode_server(body.encode())
+            assert (checked.type, checked.messageId) == (kind, MARK)
+
+    def test_arguments_are_bounded(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert batch.arguments([]).items == batch.ITEMS_MAX
+        with pytest.raises(SystemExit):
+            batch.arguments(["--items", "501"])
+        assert "--items must be between 1 and 500" in capsys.readouterr().err

@@ -15,6 +15,9 @@ from daemon.frontend.kit import Kit, Times
 from daemon.frontend.rsgi import Scope
 from daemon.ports import Source, Visit
 
+#: What most events of servers have of click ids and vendor ids. Nobody writes into it.
+_NOTHING: dict[str, str] = {}
+
 #: Sources whose prepared hashes are kept.
 _DERIVERS_MAX = 10_000
 
@@ -99,11 +102,11 @@ class Recogniser:
         event_id, claim_id = self._id(source, event, unique)
         # alias says that whom it calls previousId is the user: that is the visitor whose hash learns it
         visitor = event.previousId if event.type == "alias" else event.anonymousId
-        clicks: dict[str, str] = {}
-        learn: dict[str, str] = {}
+        clicks = learn = _NOTHING
         if visitor is not None:
             url = datafly.page_url(event)
-            clicks = clickids.from_url(url) if url else clicks
+            if url:
+                clicks = clickids.from_url(url)
             if clicks or event.type in datafly.LINKING:
                 learn = self._learnt(event, clicks, now_s)
         visit = Visit(
@@ -124,7 +127,7 @@ class Recogniser:
             ip=None,
             user_agent=None,
             clicks=clicks,
-            vendors={},
+            vendors=_NOTHING,
         )
         return DataflyWork(visit, event, received, now_s, self._identity.click_id_ttl_s)
 
