@@ -32,6 +32,20 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
     _note(report)
 
 
+#: Folders whose files share what is dear to make (an installed service): they stay on one test process.
+_TOGETHER = ("systemd",)
+#: Folders in the order in which they begin: the longest first, so that no process is left with them alone.
+_ORDER = ("systemd", "e2e", "browser", "contract", "integration", "property", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together, so that its fixtures are made once (with `--dist loadgroup`)."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else str(item.path)))
+    items.sort(key=lambda item: _ORDER.index(item.path.parent.name))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """With CI=true a skip is a failure: a suite that did not run is not a suite that passed."""
