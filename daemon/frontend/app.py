@@ -69,11 +69,9 @@ class App:
     async def _health(self, scope: Scope, transport: Transport) -> None:
         """Whether this process answers: for load balancers that only reach the ingest port."""
         if scope.method not in ("GET", "HEAD"):
-            self._kit.accounts.other("method_not_allowed")
+            headers = [JSON, ("allow", "GET, HEAD"), *self._kit.turned_away(scope, "method_not_allowed")]
             text = f"{scope.method} is not allowed here; use GET"
-            transport.response_bytes(
-                405, [JSON, ("allow", "GET, HEAD")], datafly.error_body("METHOD_NOT_ALLOWED", text)
-            )
+            transport.response_bytes(405, headers, datafly.error_body("METHOD_NOT_ALLOWED", text))
             return
         self._kit.accounts.other("health")
         draining = self._kit.draining
@@ -82,13 +80,13 @@ class App:
         transport.response_bytes(503 if draining else 200, headers, body)
 
     async def _not_found(self, scope: Scope, transport: Transport) -> None:
-        self._kit.accounts.other("not_found")
+        named = self._kit.turned_away(scope, "not_found")
         if scope.path.startswith(PIXELS):
-            reply = gif_error(404, "NOT_FOUND", [])
+            reply = gif_error(404, "NOT_FOUND", named)
             transport.response_bytes(reply.status, reply.headers, reply.body)
             return
         text = f"there is nothing at {scope.path[:200]}; browsers send to /v1/t, /v1/p, /v1/i and /v1/g"
-        transport.response_bytes(404, [JSON], datafly.error_body("NOT_FOUND", text))
+        transport.response_bytes(404, [JSON, *named], datafly.error_body("NOT_FOUND", text))
 
 
 def _hung_up(error: Exception) -> bool:

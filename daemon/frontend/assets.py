@@ -53,9 +53,9 @@ class Asset:
         """Answer one request: 200, 304, or 405."""
         closing = [CLOSE] if self._kit.draining else []
         if scope.method not in ("GET", "HEAD"):
-            self._kit.accounts.other("method_not_allowed")
+            named = self._kit.turned_away(scope, "method_not_allowed")
             text = f"{scope.method} is not allowed here; use GET"
-            headers = [JSON, ("allow", "GET, HEAD"), *closing]
+            headers = [JSON, ("allow", "GET, HEAD"), *named, *closing]
             transport.response_bytes(405, headers, datafly.error_body("METHOD_NOT_ALLOWED", text))
             return
         self._kit.accounts.other("asset")

@@ -126,19 +126,12 @@ class EventEndpoint(ABC):
 
     def _refused(self, call: Call, refusal: Refusal) -> Reply:
         reply = self.error(refusal)
-        request_id = self._request_id(call.scope)
+        request_id = self.kit.request_id(call.scope)
         reply.headers.append(("x-request-id", request_id))
         if refusal.outcome is not Outcome.FORBIDDEN:
             reply.headers += call.cors
         self.kit.accounts.refused(refusal.outcome, reply.status, call.scope.path, refusal.message, request_id)
         return reply
-
-    def _request_id(self, scope: Scope) -> str:
-        """The caller's own X-Request-Id if it is a short plain one, else a fresh id."""
-        given = scope.headers.get("x-request-id")
-        if given and len(given) <= 64 and given.isascii() and given.isprintable():
-            return str(given)
-        return self.kit.random.take(8).hex()
 
 
 def _refusal(error: Exception) -> Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -9,9 +10,13 @@ from daemon.config.schema import Settings
 from daemon.frontend.accounts import Accounts
 from daemon.frontend.body import BodyReader
 from daemon.frontend.client import ClientAddress
+from daemon.frontend.refusal import Headers
+from daemon.frontend.rsgi import Scope
 from daemon.frontend.tick import Ticker
 from daemon.frontend.work import RandomPool
 from daemon.ports import KeyStore, RateLimiter, SourceDirectory, WebhookDirectory
+
+log = logging.getLogger(__name__)
 
 
 class Kit:
@@ -41,6 +46,22 @@ class Kit:
         self.now = now
         #: True once the process takes leave: replies then ask the caller to close the connection.
         self.draining = False
+
+    def request_id(self, scope: Scope) -> str:
+        """The caller's own X-Request-Id if it is a short plain one, else a fresh id."""
+        given = scope.headers.get("x-request-id")
+        if given and len(given) <= 64 and given.isascii() and given.isprintable():
+            return str(given)
+        return self.random.take(8).hex()
+
+    def turned_away(self, scope: Scope, kind: str) -> Headers:
+        """Count a request that asks for what is not there (`not_found`, `method_not_allowed`); its X-Request-Id."""
+        self.accounts.other(kind)
+        request_id = self.request_id(scope)
+        if log.isEnabledFor(logging.DEBUG):
+            extra = {"request_id": request_id, "method": scope.method, "path": scope.path, "why": kind}
+            log.debug("refused", extra=extra)
+        return [("x-request-id", request_id)]
 
 
 class Times:

@@ -492,3 +492,20 @@ async def test_a_limited_pixel(front: Front) -> None:
     reply = await front.client.get(f"/v1/pixel/page?wk={KEY}")
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "3")
     assert reply.headers["x-headgate-error"] == "RATE_LIMITED"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404), ("GET", "/v1/pixel/nothing", 404), ("PUT", "/v1/t", 405), ("GET", "/v1/batch", 405),
+        ("POST", "/v1/pixel/track", 405), ("POST", "/health", 405), ("POST", "/openapi.json", 405),
+    ],
+)  # fmt: skip
+async def test_what_is_not_there_is_refused_with_a_request_id(
+    front: Front, method: str, path: str, status: int
+) -> None:
+    """0.2.14: the caller's own, or a fresh one."""
+    own = await front.client.request(method, path, headers={"x-request-id": "mine-1"})
+    fresh = await front.client.request(method, path)
+    assert (own.status_code, own.headers["x-request-id"]) == (status, "mine-1")
+    assert len(fresh.headers["x-request-id"]) == 16

@@ -152,10 +152,10 @@ class DataflyEndpoint(EventEndpoint):
 
     def other_method(self, scope: Scope, transport: Transport) -> None:
         """405 with Allow."""
-        self.kit.accounts.other("method_not_allowed")
+        named = self.kit.turned_away(scope, "method_not_allowed")
         transport.response_bytes(
             405,
-            [JSON, ("allow", self.allow)],
+            [JSON, ("allow", self.allow), *named],
             datafly.error_body(
                 "METHOD_NOT_ALLOWED", f"{scope.method} is not allowed here; use {self.method}"
             ),

@@ -61,9 +61,8 @@ class PixelEndpoint(DataflyEndpoint):
 
     def other_method(self, scope: Scope, transport: Transport) -> None:
         """405, with the GIF."""
-        del scope
-        self.kit.accounts.other("method_not_allowed")
-        reply = gif_error(405, "METHOD_NOT_ALLOWED", [("allow", self.allow)])
+        named = self.kit.turned_away(scope, "method_not_allowed")
+        reply = gif_error(405, "METHOD_NOT_ALLOWED", [("allow", self.allow), *named])
         transport.response_bytes(reply.status, reply.headers, reply.body)
 
 

@@ -223,8 +223,8 @@ def everywhere() -> dict[str, Json]:
     """Answers to paths and methods that are not there."""
     made: dict[str, Json] = {}
     for name, code, of in (
-        ("NotFound", "NOT_FOUND", ()),
-        ("MethodNotAllowed", "METHOD_NOT_ALLOWED", ("Allow",)),
+        ("NotFound", "NOT_FOUND", ("X-Request-Id",)),
+        ("MethodNotAllowed", "METHOD_NOT_ALLOWED", ("Allow", "X-Request-Id")),
     ):
         made[name] = {
             "description": f"`{code}`: {MEANINGS[code]}",
