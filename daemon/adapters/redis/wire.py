@@ -13,6 +13,7 @@ or when the server says that it can't serve now (loading, read-only replica, out
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +39,8 @@ _CALLS_MAX = 16_384
 #: An answer that is due may lie in the socket already when our own process was stopped or busy:
 #: read once more before calling it an outage.
 _SECOND_LOOK_S = 0.005
+#: Seconds between pings.
+_PING_S = 2.0
 #: The least time that opening a connection gets: TLS and a far server take more round trips than a call.
 _CONNECT_S_MIN = 1.0
 #: First words of errors that say "not now" about the server, and not "wrong" about the call.
@@ -173,7 +176,14 @@ class RedisWire:
 
     async def _keep(self) -> None:
         while True:
-            await self._lost.wait()
+            try:
+                async with asyncio.timeout(_PING_S):
+                    await self._lost.wait()
+            except TimeoutError:
+                # Whoever calls nothing would not notice a server that hangs, and tell of it.
+                with contextlib.suppress(StoreUnavailable, CommandError):
+                    await self.command("PING")
+                continue
             await asyncio.sleep(self.settings.retry_s)
             await self._open()
 
