@@ -62,11 +62,13 @@ class JsonReader(Struct, frozen=True):
     def read_part(self, body: bytes) -> Any:
         """The same for a part of a body that was read: it is known to be UTF-8. Raises InvalidPayload."""
         try:
-            # a level takes two bytes at least; the brackets of a large body are counted before they are matched
+            found = self.decoder.decode(body)
+            # After the decoder: in what is no JSON, looking for the end of each string could take for ever.
+            # A level takes two bytes at least; the brackets of a large body are counted before they are matched.
             depth_max = self.depth_max
             if depth_max and len(body) > 2 * depth_max and body.count(b"{") + body.count(b"[") > depth_max:
                 _check_depth(body)
-            return self.decoder.decode(body)
+            return found
         except msgspec.ValidationError as error:
             raise _explained(error) from None
         except msgspec.DecodeError as error:
@@ -75,9 +77,13 @@ class JsonReader(Struct, frozen=True):
             raise InvalidPayload(f"the body is nested deeper than {DEPTH_MAX} levels") from None
 
 
+_TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+
+
 def _check_depth(body: bytes) -> None:
+    """`body` is known to be JSON."""
     depth = 0
-    for match in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', body, re.DOTALL):
+    for match in _TOKENS.finditer(body):
         token = match[0]
         if token in (b"[", b"{"):
             depth += 1

@@ -241,6 +241,15 @@ def test_nesting_up_to_the_bound_is_taken() -> None:
     assert decode(flat, "page").type == "page"
 
 
+@pytest.mark.timeout(20)
+def test_what_is_no_json_is_refused_at_once() -> None:
+    """Looking for nesting in it took minutes: each quote began a string that was looked for to the body's end."""
+    endless = b'"' + b"[" * 300 + b'"' + b'\\"' * 250_000
+    with pytest.raises(InvalidPayload):
+        decode(endless, "page")
+    assert datafly.write_key(endless) is None
+
+
 def test_the_error_body_has_the_documented_shape() -> None:
     """A.6."""
     assert json.loads(datafly.error_body("NOT_FOUND", 'a "quoted" message')) == {
