@@ -137,6 +137,15 @@ def test_gzip_in_several_members() -> None:
     assert body.inflate(gzip.compress(b"one ") + gzip.compress(b"two"), "gzip", 100) == b"one two"
 
 
+@pytest.mark.timeout(20)
+def test_gzip_in_very_many_members_is_refused_at_once() -> None:
+    """Empty ones weigh 20 bytes, and each made a copy of all that stands behind it: half a minute for 5 MiB."""
+    data = gzip.compress(b"one ") * body.GZIP_MEMBERS_MAX
+    assert body.inflate(data, "gzip", 1000) == b"one " * body.GZIP_MEMBERS_MAX
+    with pytest.raises(InvalidPayload, match="members"):
+        body.inflate(gzip.compress(b"") * 250_000, "gzip", 1000)
+
+
 def test_a_zstd_frame_cannot_ask_for_a_huge_window() -> None:
     """A few bytes must not make us allocate gigabytes."""
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=27)
