@@ -239,8 +239,8 @@ class VisitStore(Protocol):
         """Fill in `claim` and `known` of each visit. Redis away: they stay `skipped` and None; never raises."""
         ...
 
-    def confirm(self, claim_id: str, window_s: float) -> None:
-        """The event is durable: its id is a duplicate for `window_s` seconds. Sent with the next trip."""
+    def confirm(self, claim_ids: Sequence[str], window_s: float) -> None:
+        """The events are durable: their ids are duplicates for `window_s` seconds. Sent with the next trip."""
         ...
 
     def release(self, claim_id: str) -> None:

@@ -291,13 +291,13 @@ def check(event: Event) -> None:
     Empty optional strings become None. Raises InvalidPayload, which names the field.
     """
     _check_needed(event)
-    # Most members are absent, and that is seen here: a call for each would cost as much as the decoding.
-    if event.name is not None:
-        event.name = optional_text(event.name, "name", NAME_CHARS_MAX)
-    if event.anonymousId is not None:
-        event.anonymousId = optional_text(event.anonymousId, "anonymousId", ID_CHARS_MAX)
-    if event.messageId is not None:
-        event.messageId = optional_text(event.messageId, "messageId", ID_CHARS_MAX)
+    # A call for each member would cost as much as the decoding, and seldom is there anything to say.
+    if (name := event.name) is not None and not 0 < len(name) <= NAME_CHARS_MAX:
+        event.name = optional_text(name, "name", NAME_CHARS_MAX)
+    if (visitor := event.anonymousId) is not None and not 0 < len(visitor) <= ID_CHARS_MAX:
+        event.anonymousId = optional_text(visitor, "anonymousId", ID_CHARS_MAX)
+    if (told := event.messageId) is not None and not 0 < len(told) <= ID_CHARS_MAX:
+        event.messageId = optional_text(told, "messageId", ID_CHARS_MAX)
     if event.timestamp is not None:
         event.timestamp = optional_time(event.timestamp, "timestamp")
     if event.sentAt is not None:
@@ -317,8 +317,8 @@ def _check_needed(event: Event) -> None:
         event.event = optional_text(event.event, "event", NAME_CHARS_MAX)
     if kind in LINKING:
         required_text(event.userId, "userId", ID_CHARS_MAX, f" on {kind}")
-    elif event.userId is not None:
-        event.userId = optional_text(event.userId, "userId", ID_CHARS_MAX)
+    elif (user := event.userId) is not None and not 0 < len(user) <= ID_CHARS_MAX:
+        event.userId = optional_text(user, "userId", ID_CHARS_MAX)
     if kind == "alias":
         required_text(event.previousId, "previousId", ID_CHARS_MAX, " on alias")
     if kind == "group":
@@ -371,27 +371,40 @@ def to_envelope(event: Event, received: Received) -> Envelope:
     if received.ip is not None or received.clicks or received.vendors:
         context = dict(context) if context else {}
         _put_ours(context, received)
-    return Envelope(
+    envelope = Envelope(
         id=received.id,
         contract="datafly",
         channel=received.channel,
         tenant=received.tenant,
         source=received.source,
         type=event.type,
-        event=event.event or UNSET,
-        name=event.name or UNSET,
-        userId=event.userId or received.user_id or UNSET,
-        anonymousId=received.anonymous_id or UNSET,
-        groupId=event.groupId or UNSET,
-        previousId=(event.previousId or UNSET) if event.type == "alias" else UNSET,
-        properties=event.properties if event.properties is not _NOTHING else UNSET,
-        traits=event.traits if event.traits is not _NOTHING else UNSET,
-        context=context or UNSET,
         timestamp=event.timestamp or received.received_at,
         receivedAt=received.received_at,
-        sentAt=event.sentAt or UNSET,
-        messageId=event.messageId or UNSET,
     )
+    # one by one: most events have few of them, and an assignment costs less than an argument that says UNSET
+    if event.event:
+        envelope.event = event.event
+    if event.name:
+        envelope.name = event.name
+    if user_id := event.userId or received.user_id:
+        envelope.userId = user_id
+    if received.anonymous_id:
+        envelope.anonymousId = received.anonymous_id
+    if event.groupId:
+        envelope.groupId = event.groupId
+    if event.previousId and event.type == "alias":
+        envelope.previousId = event.previousId
+    if event.properties is not _NOTHING:
+        envelope.properties = event.properties
+    if event.traits is not _NOTHING:
+        envelope.traits = event.traits
+    if context:
+        envelope.context = context
+    if event.sentAt:
+        envelope.sentAt = event.sentAt
+    if event.messageId:
+        envelope.messageId = event.messageId
+    return envelope
 
 
 def _put_ours(context: dict[str, Any], received: Received) -> None:

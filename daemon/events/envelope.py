@@ -80,9 +80,10 @@ class IdDeriver:
 
     def of(self, last: str) -> str:
         """The id for the prefix and `last`: equal to `derived_id(*prefix, last)`."""
-        data = last.encode()
         state = self._state.copy()
-        state.update(b"%d:%b" % (len(data), data))
+        # the length is that of the bytes; of ASCII both are the same, and one text is encoded at once
+        length = len(last) if last.isascii() else len(last.encode())
+        state.update(f"{length}:{last}".encode())
         return state.hexdigest()[:32]
 
 

@@ -166,13 +166,16 @@ class Ticker:
         return [PartitionBatch(partition, records) for partition, records in by_partition.items()], size_bytes
 
     def _accepted(self, works: Sequence[Work], durability: Durability) -> None:
+        claims: dict[float, list[str]] = {}
         for work in works:
             work.outcome = Outcome.ACCEPTED
             work.durability = durability
             visit = work.visit
             if visit.claim_id is not None:
                 # also where Redis was away ("skipped"): once it is back, later copies are known by this
-                self._visits.confirm(visit.claim_id, visit.claim_window_s)
+                claims.setdefault(visit.claim_window_s, []).append(visit.claim_id)
+        for window_s, claim_ids in claims.items():
+            self._visits.confirm(claim_ids, window_s)
 
     def _unavailable(self, works: Sequence[Work], retry_after_s: float) -> None:
         for work in works:

@@ -110,10 +110,10 @@ class MemoryVisits:
                     known.setdefault(field, value)
                 visit.known = dict(known)
 
-    def confirm(self, claim_id: str, window_s: float) -> None:
+    def confirm(self, claim_ids: Sequence[str], window_s: float) -> None:
         """Done."""
         del window_s
-        self.claims[claim_id] = "confirmed"
+        self.claims.update(dict.fromkeys(claim_ids, "confirmed"))
 
     def release(self, claim_id: str) -> None:
         """Free again."""

@@ -97,13 +97,15 @@ class RedisVisitStore:
                 )
             )
 
-    def confirm(self, claim_id: str, window_s: float) -> None:
+    def confirm(self, claim_ids: Sequence[str], window_s: float) -> None:
+        confirms = self._confirms
+        confirms.update(dict.fromkeys(claim_ids, (int(window_s * 1000) or 1, self._now() + window_s)))
         if self._releases:
-            self._releases.pop(claim_id, None)
-        self._confirms[claim_id] = (int(window_s * 1000) or 1, self._now() + window_s)
-        if len(self._confirms) > _ENDS_MAX:
-            del self._confirms[next(iter(self._confirms))]
-        if self._flusher is None:
+            for claim_id in claim_ids:
+                self._releases.pop(claim_id, None)
+        for _ in range(len(confirms) - _ENDS_MAX):
+            del confirms[next(iter(confirms))]
+        if confirms and self._flusher is None:
             self._flush_soon()
 
     def release(self, claim_id: str) -> None:
