@@ -100,6 +100,11 @@ class Link(asyncio.Protocol):
         self._good = False
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of frames that the publisher has not read, those that nobody waits for any more included."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
     # --- the owner's side
 
     def start(self) -> None:

@@ -126,6 +126,9 @@ class Outbox:
         ):
             self._metrics.full.at().n += 1
             raise LogUnavailable("the queue to the publishers is full")
+        if self._unread():
+            self._metrics.full.at().n += 1
+            raise LogUnavailable("a publisher does not read what it was sent")
         loop = self._loop
         assert loop is not None, "start() comes first"
         pending = Pending(loop.create_future())
@@ -160,7 +163,18 @@ class Outbox:
                 reasons.append(f"publisher {publisher} does not answer")
         if self._records >= self._records_max or self._bytes >= self._bytes_max:
             reasons.append("the queue to the publishers is full")
+        elif self._unread():
+            reasons.append("a publisher does not read what it was sent")
         return not reasons, reasons
+
+    def _unread(self) -> bool:
+        """
+        Whether a publisher that hangs leaves too much in its connection.
+
+        What was not answered in time counts no more, but its frame is still there.
+        """
+        bytes_max = self._bytes_max
+        return any(link.held_bytes > bytes_max for link in self._links)
 
     async def drain(self, limit_s: float) -> None:
         """Wait until everything is answered, `limit_s` at most; then tell the publishers goodbye."""

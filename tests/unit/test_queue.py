@@ -269,6 +269,31 @@ async def test_what_is_not_answered_in_time_fails_and_gives_its_room_back(street
     assert await answer(publish(outbox, batch(0, "next"))) == "kafka"
 
 
+async def test_a_publisher_that_reads_nothing_does_not_fill_the_frontends_memory(street: Street) -> None:
+    """Frames whose time is over give their room in the queue back, but stay in the socket's buffer."""
+    inbox = street.open()
+    outbox = await street.outbox(
+        Settings(frontend=Frontend(answer_timeout_s=0.01, queue_bytes_max=256 * 1024))
+    )
+    for connection in inbox._connections:
+        connection.pause()
+    sent = PartitionBatch(0, [record("late", size=100_000)])
+    for _ in range(50):
+        if not outbox.serving[0]:
+            break
+        with pytest.raises(LogUnavailable, match="within"):
+            await answer(publish(outbox, sent))
+    with pytest.raises(LogUnavailable, match="does not read"):
+        publish(outbox, sent)
+    assert outbox._links[0].held_bytes < 256 * 1024 + 2 * 100_000
+    assert outbox.serving == (False, ["a publisher does not read what it was sent"])
+    for connection in inbox._connections:
+        connection.resume()
+    await until(lambda: outbox.serving[0], "the publisher to have read")
+    outbox._answer_timeout_s = PATIENCE_S
+    assert await answer(publish(outbox, batch(0, "next"))) == "kafka"
+
+
 async def test_a_publisher_over_its_bound_reads_no_more_until_there_is_room(street: Street) -> None:
     inbox = street.open(settings=Settings(publisher=Publisher(queue_records_max=20)))
     street.logs[0].go.clear()
