@@ -104,7 +104,8 @@ class PostgresPool:
     async def fetch(self, statement: str, *args: object, timeout_s: float | None = None) -> list[Row]:
         """The rows of one statement. Raises StoreUnavailable after `timeout_s` (default: the setting)."""
         async with self.connection(timeout_s) as connection:
-            return await connection.fetch(statement, *args)
+            rows: list[Row] = await connection.fetch(statement, *args)
+            return rows
 
     @asynccontextmanager
     async def transaction(self, timeout_s: float | None = None) -> AsyncIterator[Connection]:
