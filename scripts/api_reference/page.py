@@ -64,7 +64,7 @@ def page(document: Json) -> str:
     parts = [
         _intro(document, title),
         _auth(document),
-        *(_group(tag, groups[tag["name"]]) for tag in document["tags"]),
+        *(_group(document, tag, groups[tag["name"]]) for tag in document["tags"]),
         _everywhere(reader, document),
         _headers(document),
     ]
@@ -136,7 +136,7 @@ def _auth(document: Json) -> str:
     for name, scheme in document["components"]["securitySchemes"].items():
         how = f"?{scheme['name']}=" if scheme.get("in") == "query" else scheme.get("name", "Authorization")
         cells = (
-            f'<strong id="auth-{name}">{_scheme(name)}</strong>',
+            f'<strong id="auth-{name}">{escape(scheme["x-displayName"])}</strong>',
             code(how),
             prose(scheme["description"]),
         )
@@ -146,21 +146,7 @@ def _auth(document: Json) -> str:
     )
 
 
-_SCHEME_NAMES = {
-    "pipelineKey": "Bearer key",
-    "pipelineKeyBasic": "Basic key",
-    "pipelineKeyQuery": "Key in the query",
-    "pipelineKeyHeader": "Key beside a signature",
-    "signature": "Signature",
-    "signatureTime": "Time of the signature",
-}
-
-
-def _scheme(name: str) -> str:
-    return escape(_SCHEME_NAMES.get(name, name))
-
-
-def _group(tag: Json, entries: list[Entry]) -> str:
+def _group(document: Json, tag: Json, entries: list[Entry]) -> str:
     anchor = _slug(tag["name"])
     parts = [f'<section id="{anchor}"><h2>{escape(tag["name"])}</h2><p>{prose(tag["description"])}</p>']
     main = [one for one in entries if one.method != "OPTIONS"]
@@ -183,10 +169,10 @@ def _group(tag: Json, entries: list[Entry]) -> str:
                     after = text
                 else:
                     parts.append(text)
-        parts += [_entry(one) for one in entries]
+        parts += [_entry(document, one) for one in entries]
         parts.append(after)
     else:
-        parts += [_entry(one) for one in entries]
+        parts += [_entry(document, one) for one in entries]
     return "".join(parts) + "</section>\n"
 
 
@@ -205,12 +191,12 @@ def _take_whole(tables: list[list[Row]]) -> list[Row]:
     return _take(tables) if all(table == tables[0] for table in tables) else []
 
 
-def _entry(entry: Entry) -> str:
+def _entry(document: Json, entry: Entry) -> str:
     operation = entry.operation
     paths = " ".join(code(path) for path in entry.paths)
     verb = entry.method.split(",")[0].lower()
     heading = f'<span class="verb {verb}">{entry.method}</span> {paths}<small>{escape(operation["summary"])}</small>'
-    parts = [f'<article id="{entry.anchor}"><h3>{heading}</h3>', _callers(operation)]
+    parts = [f'<article id="{entry.anchor}"><h3>{heading}</h3>', _callers(document, operation)]
     if "description" in operation:
         parts.append(f"<p>{prose(operation['description'])}</p>")
     if entry.body:
@@ -240,11 +226,15 @@ def _answer_examples(operation: Json) -> str:
     return "".join(_block(_pretty(one["value"])) for one in examples.values())
 
 
-def _callers(operation: Json) -> str:
-    ways = [
-        " + ".join(f'<a href="#auth-{name}">{_scheme(name)}</a>' for name in way)
-        for way in operation.get("security", [])
-    ]
+def _callers(document: Json, operation: Json) -> str:
+    """Who may ask for an operation: one way or the other, each by the names of its credentials."""
+    schemes = document["components"]["securitySchemes"]
+    ways = []
+    for way in operation.get("security", []):
+        # a sender's several headers are one word
+        names = {schemes[name]["x-displayName"]: name for name in reversed(way)}
+        links = (f'<a href="#auth-{name}">{escape(title)}</a>' for title, name in reversed(names.items()))
+        ways.append(" + ".join(links) or "without")
     if not ways:
         return '<p class="auth">For everybody, without a key.</p>'
     return f'<p class="auth">{", or ".join(ways)}</p>'

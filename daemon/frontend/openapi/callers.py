@@ -6,33 +6,37 @@ from daemon.events import identity
 from daemon.frontend import body
 from daemon.frontend.openapi.schemas import Json, ref
 
-#: How the senders of webhooks sign: kind → its headers and what is signed (contracts F.6).
-_SENDERS: dict[str, tuple[tuple[str, ...], str]] = {
-    "stripe": (("Stripe-Signature",), "`t=…,v1=…`: HMAC-SHA256 of `{t}.{body}`, in hex."),
-    "shopify": (("X-Shopify-Hmac-Sha256",), "HMAC-SHA256 of the body, in base64."),
-    "hubspot": (
-        ("X-HubSpot-Signature-v3", "X-HubSpot-Request-Timestamp"),
-        "HMAC-SHA256 of method, address, body and time, in base64.",
-    ),
-    "github": (("X-Hub-Signature-256",), "`sha256=` and the HMAC-SHA256 of the body, in hex."),
-    "standard-webhooks": (
-        ("webhook-signature", "webhook-timestamp", "webhook-id"),
-        "`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}`, in base64.",
-    ),
+#: How the senders of webhooks sign: sender → its headers and what stands in them (contracts F.6).
+_SENDERS: dict[str, dict[str, str]] = {
+    "Stripe": {"Stripe-Signature": "`t=…,v1=…`: HMAC-SHA256 of `{t}.{body}`, in hex."},
+    "Shopify": {"X-Shopify-Hmac-Sha256": "HMAC-SHA256 of the body, in base64."},
+    "HubSpot": {
+        "X-HubSpot-Signature-v3": "HMAC-SHA256 of method, address, body and time, in base64.",
+        "X-HubSpot-Request-Timestamp": "That time, in Unix milliseconds.",
+    },
+    "GitHub": {"X-Hub-Signature-256": "`sha256=` and the HMAC-SHA256 of the body, in hex."},
+    "Standard Webhooks": {
+        "webhook-signature": "`v1,` and the HMAC-SHA256 of `{id}.{timestamp}.{body}`, in base64.",
+        "webhook-timestamp": "That time, in Unix seconds.",
+        "webhook-id": "The delivery's id.",
+    },
 }
 
 SECURITY_SCHEMES: dict[str, Json] = {
     "pipelineKey": {
+        "x-displayName": "Bearer key",
         "type": "http",
         "scheme": "bearer",
         "description": "`Authorization: Bearer dk_…`, the source's pipeline key.",
     },
     "pipelineKeyBasic": {
+        "x-displayName": "Basic key",
         "type": "http",
         "scheme": "basic",
         "description": "The pipeline key as user name, without a password.",
     },
     "pipelineKeyQuery": {
+        "x-displayName": "Key in the query",
         "type": "apiKey",
         "in": "query",
         "name": "wk",
@@ -40,12 +44,14 @@ SECURITY_SCHEMES: dict[str, Json] = {
         "An `Authorization` header that is there decides alone.",
     },
     "pipelineKeyHeader": {
+        "x-displayName": "Key beside a signature",
         "type": "apiKey",
         "in": "header",
         "name": "X-Pipeline-Key",
         "description": "The pipeline key beside a signature: it names the source whose secret key signed.",
     },
     "signature": {
+        "x-displayName": "Signature",
         "type": "apiKey",
         "in": "header",
         "name": "X-Signature",
@@ -53,20 +59,21 @@ SECURITY_SCHEMES: dict[str, Json] = {
         "secret key (`sk_…`). The body is what goes over the wire, so after gzip.",
     },
     "signatureTime": {
+        "x-displayName": "Time of the signature",
         "type": "apiKey",
         "in": "header",
         "name": "X-Timestamp",
         "description": "Unix milliseconds, at most 5 minutes away from now.",
     },
     **{
-        name: {"type": "apiKey", "in": "header", "name": name, "description": text}
-        for names, text in _SENDERS.values()
-        for name in names
+        name: {"type": "apiKey", "in": "header", "name": name, "x-displayName": sender, "description": text}
+        for sender, named in _SENDERS.items()
+        for name, text in named.items()
     },
 }
 
 #: What a webhook's sender shows; a custom one has a header of its own choice, or none.
-WEBHOOK_SECURITY: list[Json] = [*({name: [] for name in names} for names, _ in _SENDERS.values()), {}]
+WEBHOOK_SECURITY: list[Json] = [*({name: [] for name in named} for named in _SENDERS.values()), {}]
 
 #: Parameters that several operations have.
 PARAMETERS: dict[str, Json] = {
