@@ -23,10 +23,13 @@ import sys
 # linux/prctl.h, linux/capability.h
 PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
+# linux/securebits.h
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 
 #: Exit code when the server could not be executed (EX_OSERR).
 EXIT_CANNOT_EXEC = 71
@@ -68,6 +71,12 @@ def _keep_only(cap: int) -> None:
 
 def _become(uid: int, gid: int, cap: int | None) -> None:
     if cap is not None:
+        # Postgres finds its own programs with access(2), which asks for the real user without any capability, unless
+        # the process has this bit: else it could not run from an environment below /root. Needs CAP_SETPCAP.
+        try:
+            _prctl("set secure bits", PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
+        except OSError:
+            pass
         _prctl("keep capabilities", PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
