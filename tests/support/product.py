@@ -169,6 +169,10 @@ class Product:
             "HEADGATE_OBSERVE__LOG_FORMAT": "json",
             **(environ or {}),
         }
+        #: What `start` runs, and where; commands are run there as well.
+        self.argv = [str(HEADGATE), "run"]
+        self.headgate = HEADGATE
+        self.cwd = ROOT
         self._process: subprocess.Popen[bytes] | None = None
         self._log_from = 0
 
@@ -180,8 +184,8 @@ class Product:
         self._log_from = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*TIED, str(os.getpid()), str(HEADGATE), "run"],
-                cwd=ROOT,
+                [*TIED, str(os.getpid()), *self.argv],
+                cwd=self.cwd,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -322,8 +326,8 @@ class Product:
     def command(self, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run `headgate <args>` with the settings of this instance; it has to end with `code`."""
         done = subprocess.run(
-            [str(HEADGATE), *args],
-            cwd=ROOT,
+            [str(self.headgate), *args],
+            cwd=self.cwd,
             env=self.environ,
             stdin=subprocess.DEVNULL,
             capture_output=True,
