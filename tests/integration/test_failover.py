@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from daemon.adapters.failover import FailoverLog
 from daemon.adapters.kafka import KafkaLog, KafkaReader
 from daemon.adapters.local import LocalLog
+from daemon.adapters.local.file import REFUSED
 from daemon.config.schema import Kafka, Settings
 from daemon.errors import LogUnavailable, SettingsError
 from daemon.observe.catalog import PublisherMetrics, StoreMetrics
@@ -48,6 +50,7 @@ class Publishing:
         slot: int = 0,
         publishers: int = 1,
         rebuild_after_s: float = 4.0,
+        limits: dict[str, int] | None = None,
         **kafka: object,
     ) -> None:
         names = {"topic_raw": f"raw-{folder.name}", "topic_dlq": f"dlq-{folder.name}", "partitions": 4}
@@ -62,6 +65,7 @@ class Publishing:
                     "drain_records_per_s": 100_000,
                 },
                 "log": {"bytes_max": 4 * 1024 * 1024, "headroom_bytes": 0},
+                "limits": limits or {},
             },
             type=Settings,
         )
@@ -494,6 +498,32 @@ async def test_records_that_kafka_will_never_take_do_not_hold_up_the_drain(
     broker.resume()
     await publishing.until_drained()
     assert set(await publishing.on_kafka()) == {"0", "1"}
+
+
+async def test_a_record_that_kafka_will_never_take_takes_no_other_with_it(
+    broker: KafkaServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was acknowledged beside and behind it goes to Kafka, be it as large as Kafka takes."""
+    publishing = make(limits={"body_bytes_max": 1024, "item_bytes_max": 1024})
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    few = {"max.message.bytes": "100000"}
+    await admin.create_topics(
+        [NewTopic(name, 4, 1, topic_configs=few) for name in (publishing.topic, f"dlq{publishing.topic[3:]}")]
+    )
+    await admin.close()
+    await publishing.log.start()
+    broker.pause()
+    assert await publishing.append() == "local"
+    huge, large = record("huge", size=150_000), record("large", size=90_000)
+    await publishing.local.append(publishing.topic, [PartitionBatch(0, [huge, record("behind")])])
+    await publishing.local.append(publishing.topic, [PartitionBatch(0, [large])])
+    broker.resume()
+    await publishing.until_drained()
+    assert set(await publishing.on_kafka()) == {"0", "behind", "large"}
+    assert caplog.text.count("stay there") == 1
+    with contextlib.closing(sqlite3.connect(publishing.local.path)) as file:
+        assert file.execute("SELECT state, records FROM batch").fetchall() == [(REFUSED, 2)]
 
 
 # --- how to talk to the brokers

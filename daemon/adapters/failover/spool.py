@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from daemon.adapters.kafka.log import KafkaLog, RecordTooLarge
+from daemon.adapters.kafka.lanes import RECORD_BYTES
+from daemon.adapters.kafka.log import KafkaLog
 from daemon.adapters.local.log import LocalLog
 from daemon.errors import LogUnavailable
 from daemon.observe.catalog import PublisherMetrics
@@ -70,14 +71,20 @@ class Spool:
             return 0
         topic = rows[0][1]
         ids: list[int] = []
+        refused: list[int] = []
+        records = 0
         partitions: dict[int, list[Record]] = {}
         for number, row_topic, batches in rows:
             if row_topic != topic:
                 break
-            ids.append(number)
+            fitting = 0
+            held = sum(len(batch.records) for batch in batches)
             for batch in batches:
-                partitions.setdefault(batch.partition, []).extend(batch.records)
-        records = sum(len(lane) for lane in partitions.values())
+                fit = [record for record in batch.records if _weight(record) <= kafka.record_bytes_max]
+                partitions.setdefault(batch.partition, []).extend(fit)
+                fitting += len(fit)
+            records += held
+            (ids if fitting == held else refused).append(number)
         try:
             async with asyncio.timeout(self._ack_deadline_s):
                 await kafka.append(
@@ -87,11 +94,10 @@ class Spool:
             raise LogUnavailable(
                 f"no acknowledgement of the drain's records within {self._ack_deadline_s:g} s"
             ) from None
-        except RecordTooLarge as error:
-            await self._put_aside(local, kafka, rows[: len(ids)], error)
-            return records
-        self._drained.n += records
+        self._drained.n += sum(map(len, partitions.values()))
         try:
+            if refused:
+                await self._put_aside(local, refused, kafka.record_bytes_max)
             await local.remove(ids, records)
         except LogUnavailable as error:
             log.warning("drained rows could not be removed and will be sent again: %s", error)
@@ -100,32 +106,26 @@ class Spool:
             await _recount(local)
         return records
 
-    async def _put_aside(
-        self,
-        local: LocalLog,
-        kafka: KafkaLog,
-        rows: Sequence[tuple[int, str, list[PartitionBatch]]],
-        error: RecordTooLarge,
-    ) -> None:
-        """Rows with records that Kafka takes at no price must not hold up all that is behind them."""
-        limit = kafka.record_bytes_max
-        too_large = [
-            number
-            for number, _, batches in rows
-            if any(
-                len(record.value) + len(record.key) > limit // 2
-                for batch in batches
-                for record in batch.records
-            )
-        ] or [number for number, _, _ in rows]
-        log.error("%d rows of %s stay there: %s", len(too_large), local.path, error)
-        await local.refuse(too_large)
-        await local.count()
+    async def _put_aside(self, local: LocalLog, rows: Sequence[int], record_bytes_max: int) -> None:
+        """Rows with records that Kafka takes at no price stay; what it takes of them it has got."""
+        log.error(
+            "rows %s of %s stay there: each has a record of more than the %d bytes that Kafka takes "
+            "(max.message.bytes); all others of their records are on Kafka",
+            ", ".join(map(str, rows)),
+            local.path,
+            record_bytes_max,
+        )
+        await local.refuse(rows)
 
     def stop(self) -> None:
         """Let the slot's other process drain."""
         for one in self._logs:
             one.unlock_drain()
+
+
+def _weight(record: Record) -> int:
+    """What it takes in a batch, as a lane counts it."""
+    return len(record.value) + len(record.key) + RECORD_BYTES
 
 
 async def _recount(local: LocalLog) -> None:
