@@ -43,7 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else str(item.path)))
-    items.sort(key=lambda item: _ORDER.index(item.path.parent.name))
+    order = {folder: number for number, folder in enumerate(_ORDER)}
+    items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
 
 @pytest.hookimpl(tryfirst=True)
