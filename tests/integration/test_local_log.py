@@ -157,6 +157,21 @@ async def test_a_write_that_fails_in_the_middle_leaves_the_log_whole(make: Make,
     assert await everything(tmp_path) == ["before", "after"]
 
 
+async def test_an_append_that_cannot_be_encoded_is_answered_and_holds_nobody_up(
+    make: Make, tmp_path: Path
+) -> None:
+    """Whatever goes wrong in the commit, whoever waits for it hears so, and the next one goes on."""
+    log = make()
+    await log.start()
+    broken = record("b")
+    unencodable = [PartitionBatch(0, [msgspec.structs.replace(broken, timestamp_ms=1 << 70)])]
+    async with asyncio.timeout(PATIENCE_S):
+        with pytest.raises(LogUnavailable, match="fails"):
+            await log.append("t", unencodable)
+        await log.append("t", [batch(0, "a")])
+    assert await everything(tmp_path) == ["a"]
+
+
 async def test_a_folder_that_cannot_be_made_is_an_error_that_passes(make: Make, tmp_path: Path) -> None:
     (tmp_path / "log").write_text("a file where the folder should be")
     log = make()

@@ -209,10 +209,11 @@ class LocalLog:
                 try:
                     await self._in_thread(partial(self._commit, group))
                 except LogUnavailable as error:
-                    self._failed = True
-                    for _, _, future in group:
-                        if not future.done():
-                            future.set_exception(LogUnavailable(str(error), error.retry_after_s))
+                    self._fail(group, str(error), error.retry_after_s)
+                except Exception as error:
+                    # Whoever waits must get an answer, and those behind them their turn.
+                    log.exception("a commit failed in an unforeseen way")
+                    self._fail(group, f"the local log {self.path} fails: {error!r}", RETRY_AFTER_S)
                 else:
                     self._failed = False
                     for _, batches, future in group:
@@ -222,6 +223,17 @@ class LocalLog:
                             future.set_result(None)
         finally:
             self._committer = None
+
+    def _fail(
+        self,
+        group: Sequence[tuple[str, Sequence[PartitionBatch], asyncio.Future[None]]],
+        why: str,
+        retry_after_s: float,
+    ) -> None:
+        self._failed = True
+        for _, _, future in group:
+            if not future.done():
+                future.set_exception(LogUnavailable(why, retry_after_s))
 
     def _next_group(self) -> list[tuple[str, Sequence[PartitionBatch], asyncio.Future[None]]]:
         """What goes into the next commit: all that waits, up to a bound, without what was given up."""
