@@ -185,6 +185,24 @@ async def test_a_folder_that_cannot_be_made_is_an_error_that_passes(make: Make, 
     assert await everything(tmp_path) == ["b"]
 
 
+async def test_the_files_name_is_durable_before_anything_is_acknowledged(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a process died between making the file and saying so to the disk."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "publisher-0.db").touch(0o600)
+    synced: set[int] = set()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    log = make()
+    await log.start()
+    await log.append("t", [batch(0, "a")])
+    assert {tmp_path.stat().st_ino, (tmp_path / "log").stat().st_ino} <= synced
+
+
 # --- the spool
 
 

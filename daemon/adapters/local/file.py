@@ -67,8 +67,7 @@ class LogFile:
         if self._connection is not None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.path.exists()
-        if new:
+        if not self.path.exists():
             # Before SQLite does, so that envelopes are for our eyes only whatever the umask is.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -90,11 +89,12 @@ class LogFile:
                 connection.executescript(
                     f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;"
                 )
+            # Each time: whoever made the file, or its folder, may have died before it could do this.
+            for folder in self.path.parents[:2]:
+                _sync_folder(folder)
         except BaseException:
             connection.close()
             raise
-        if new:
-            _sync_folder(self.path.parent)
         self._connection = connection
 
     def close(self) -> None:
@@ -256,7 +256,7 @@ class LogFile:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new file's name is durable too."""
+    """What stands in `folder` is durable by name too."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
