@@ -180,6 +180,19 @@ async def test_a_server_that_is_away_costs_nothing_and_refuses_nothing(tmp_path:
         assert len(store._confirms) == 100_000
 
 
+async def test_a_copy_that_waits_for_a_claim_waits_no_more_when_the_server_goes(own_folder: Path) -> None:
+    """No event is refused because Redis is away: it would be for a second and then get a 503."""
+    async with own_valkey(own_folder) as server, running_store(settings_for(server.url)) as (store, wire):
+        assert await claimed(store, "a") == "new"
+        copy = Visit(claim_id="a")
+        await store.visit([copy])
+        assert copy.claim == "pending"
+        os.kill(server.pid, signal.SIGKILL)
+        await until(lambda: not wire.up)
+        await store.visit([copy])
+        assert copy.claim == "skipped"
+
+
 async def test_a_stopped_server_delays_once_then_nobody(own_folder: Path) -> None:
     metrics = StoreMetrics()
     async with own_valkey(own_folder) as server:

@@ -185,7 +185,10 @@ class RedisVisitStore:
         results["confirmed"].n += states.count("c")
 
     def _skip(self, visits: Sequence[Visit]) -> None:
-        self._results["skipped"].n += sum(visit.claim_id is not None for visit in visits)
+        for visit in visits:
+            # it may have been asked before: what was said then of somebody else's claim holds no more
+            visit.claim = "skipped"
+            self._results["skipped"].n += visit.claim_id is not None
 
     def _complain(self, error: Exception) -> None:
         # Once: a fault that every tick repeats would fill the log.
