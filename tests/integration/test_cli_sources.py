@@ -35,7 +35,7 @@ def test_a_source_from_its_creation_to_its_end(headgate: Command) -> None:
     assert made["secret_key"].startswith("sk_")
     assert (made["tenant"], made["name"], made["enabled"]) == ("acme", "shop", True)
     assert made["origins"] == ["https://www.acme.com", "https://*.acme.com"]
-    assert (made["rate_per_s"], made["burst"], made["cookie_domain"]) == (50.0, 75, "acme.com")
+    assert (made["rate_per_s"], made["burst"], made["cookie_domain"]) == (50.0, 75, ".acme.com")
 
     [listed] = headgate.json("sources", "list")
     assert listed == {name: value for name, value in made.items() if not name.endswith("_key")}
@@ -49,7 +49,7 @@ def test_a_source_from_its_creation_to_its_end(headgate: Command) -> None:
         None,
         [],
     )
-    assert updated["cookie_domain"] == "acme.com"
+    assert updated["cookie_domain"] == ".acme.com"
     assert headgate.json("sources", "update", made["id"], "--host-only-cookies")["cookie_domain"] is None
 
     assert headgate.json("sources", "disable", made["id"])["enabled"] is False

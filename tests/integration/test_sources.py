@@ -88,7 +88,7 @@ async def test_a_source_is_created_with_both_keys_shown_once(postgres_dsn: str) 
         assert source.id.startswith("src_")
         assert (source.tenant, source.name, source.enabled, source.version) == ("acme", "Web shop", True, 1)
         assert source.origins == ("https://shop.example.com", "https://*.example.com")
-        assert (source.rate_per_s, source.burst, source.cookie_domain) == (50.0, 100, "example.com")
+        assert (source.rate_per_s, source.burst, source.cookie_domain) == (50.0, 100, ".example.com")
         assert created.pipeline_key.startswith("dk_live_")
         assert created.secret_key.startswith("sk_")
         assert await catalog.list_sources() == [source]

@@ -71,9 +71,14 @@ def origins(texts: Iterable[str]) -> list[str]:
 
 
 def cookie_domain(text: str | None) -> str | None:
-    """The `Domain` of a source's cookies, without a leading dot; None (or empty) for host-only. Raises UsageError."""
+    """
+    The `Domain` of a source's cookies; None (or empty) for host-only. Raises UsageError.
+
+    A leading dot stays as it was given: browsers pass it over (RFC 6265, 5.2.3), people look for it.
+    """
     if text is None or not text.strip():
         return None
+    dot = "." if text.strip().startswith(".") else ""
     given = text.strip().removeprefix(".")
     what = f"cookie domain {text!r}"
     if "/" in given or ":" in given:
@@ -86,7 +91,7 @@ def cookie_domain(text: str | None) -> str | None:
     if "." not in name:
         raise UsageError(f"{what}: browsers take no Domain of one label; leave it out for host-only cookies")
     _check_host(name, what)
-    return name
+    return dot + name
 
 
 def rate(value: float | None) -> float | None:
