@@ -12,15 +12,23 @@ from daemon.supervisor.keeper import Keeper
 from daemon.supervisor.scrape import RECEIVED
 from daemon.supervisor.slot import State
 
-#: A frontend that has said nothing for so long is not counted on, though it gets longer until it is aborted.
+#: A process that has said nothing for so long is not counted on, though it gets longer until it is aborted.
 FRESH_S = 5.0
 
 
 def unready(crew: Crew, now: float) -> list[str]:
     """Why a well-formed event can't get a 2xx now; empty when it can."""
+    if not list(crew.of(FRONTEND)):
+        return ["there is no frontend"]
+    if not list(crew.of(PUBLISHER)):
+        return ["there is no publisher"]
+    return _unready(crew.of(FRONTEND), now) + _unready(crew.of(PUBLISHER), now)
+
+
+def _unready(keepers: Iterable[Keeper], now: float) -> list[str]:
+    """Why none of these processes serves; empty when one does."""
     reasons: list[str] = []
-    served = False
-    for keeper in crew.of(FRONTEND):
+    for keeper in keepers:
         child = keeper.child
         if keeper.state is not State.READY or child is None:
             reasons.append(f"{keeper.name} is {keeper.state}")
@@ -30,13 +38,8 @@ def unready(crew: Crew, now: float) -> list[str]:
         elif child.beat is not None and not child.beat.serving:
             reasons += [f"{keeper.name}: {reason}" for reason in child.beat.reasons or ["not serving"]]
         else:
-            served = True
-    if served:
-        reasons.clear()
-    publishers = crew.of(PUBLISHER)
-    if not any(keeper.state is State.READY for keeper in publishers):
-        reasons += [f"{keeper.name} is {keeper.state}" for keeper in publishers] or ["there is no publisher"]
-    return reasons if reasons or served else ["there is no frontend"]
+            return []
+    return reasons
 
 
 def slots(crew: Crew, now: float) -> dict[str, object]:

@@ -80,6 +80,16 @@ def test_readyz_tells_what_the_frontends_say(instance: Instance) -> None:
     assert json.loads(body)["reasons"] == ["frontend/0: told not to serve", "frontend/1: told not to serve"]
 
 
+def test_readyz_tells_what_the_publishers_say(instance: Instance) -> None:
+    """Frontends don't know of a full disk: the publisher does, and no event gets a 2xx then."""
+    instance.behave("publisher", serving=False)
+    instance.start(wait=False)
+    wait_for(lambda: "announced" in instance.diary(), "started")
+    status, body = instance.ask("/readyz")
+    assert status == 503
+    assert json.loads(body)["reasons"] == ["publisher/0: told not to serve"]
+
+
 def test_a_second_term_within_a_second_is_the_same_one(instance: Instance) -> None:
     instance.behave("frontend", drain_s=0.5)
     instance.start()
