@@ -96,7 +96,7 @@ JSON_BODIES = [
         raw(b'"properties":{"a":' + b"[" * 1000 + b"]" * 1000 + b"}"),
         says="nested",
     ),
-    Bad("100,000 levels of arrays", 400, b"[" * 100_000, says="nested"),
+    Bad("100,000 levels of arrays", 400, b"[" * 100_000, says="must be an object"),
     Bad("100,000 levels of objects", 400, b'{"a":' * 100_000, says="nested"),
     Bad(
         "300 levels in context",

@@ -75,7 +75,7 @@ class BatchEndpoint(SignedEndpoint):
                 errors.append(ItemError(index, error.message))
                 continue
             datafly.correct_time(event, batch.sentAt, now_s)
-            works[index] = self._recogniser.server(source, event, "batch")
+            works[index] = self._recogniser.server(source, event, "batch", now_s)
         return works, errors
 
     def _answer(self, call: Call, works: dict[int, DataflyWork], errors: list[ItemError]) -> Reply:

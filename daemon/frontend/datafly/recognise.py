@@ -91,14 +91,14 @@ class Recogniser:
         )
 
     def server(
-        self, source: Source, event: Event, channel: Channel, unique: str | None = None
+        self, source: Source, event: Event, channel: Channel, now_s: float, unique: str | None = None
     ) -> DataflyWork:
         """
         A work for an event that a server sent: its own context stands, and its visitor's past is added.
 
+        `now_s` is when the request came in (Unix seconds): all events of one request have one receipt time.
         `unique` tells copies in place of the messageId, where that alone does not (webhooks).
         """
-        now_s = self._kit.now()
         event_id, claim_id = self._id(source, event, unique)
         # alias says that whom it calls previousId is the user: that is the visitor whose hash learns it
         visitor = event.previousId if event.type == "alias" else event.anonymousId

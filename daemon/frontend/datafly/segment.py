@@ -31,8 +31,9 @@ class SegmentEndpoint(DataflyEndpoint):
         """Key, limit, body, event, time, log."""
         source, data = await self.keyed_body(call, self._bytes_max)
         event = datafly.decode_by_path(data, self._kind)
-        datafly.correct_time(event, None, self.kit.now())
-        work = self._recogniser.server(source, event, "server")
+        now_s = self.kit.now()
+        datafly.correct_time(event, None, now_s)
+        work = self._recogniser.server(source, event, "server", now_s)
         outcome = await self.published(work)
         self.ended(call, outcome)
         return self.accepted(call, outcome, work.durability)

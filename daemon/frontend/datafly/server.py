@@ -31,7 +31,7 @@ class ServerEndpoint(SignedEndpoint):
         length = self.declared(call, self._bytes_max)
         source, data = await self.signed_body(call, signature, length, self._bytes_max)
         await self.limited(source)
-        work = self._recogniser.server(source, datafly.decode_server(data), "server")
+        work = self._recogniser.server(source, datafly.decode_server(data), "server", self.kit.now())
         outcome = await self.published(work)
         self.ended(call, outcome)
         return self.accepted(call, outcome, work.durability)

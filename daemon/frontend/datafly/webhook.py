@@ -49,6 +49,7 @@ class WebhookEndpoint(DataflyEndpoint):
         webhook, source = await self._webhook(call.scope)
         data = await self._signed_body(call, webhook)
         await self.limited(source)
+        now_s = self.kit.now()
         found = webhook.mapper.events(data, call.scope.headers, self._limits)
         self.found(call, len(found))
         works: dict[int, DataflyWork] = {}
@@ -57,7 +58,7 @@ class WebhookEndpoint(DataflyEndpoint):
             if isinstance(mapped, InvalidPayload):
                 errors.append((index, mapped))
             else:
-                works[index] = self._recogniser.server(source, mapped.event, "webhook", mapped.unique)
+                works[index] = self._recogniser.server(source, mapped.event, "webhook", now_s, mapped.unique)
         self.ended_if(call, Outcome.INVALID_PAYLOAD, len(errors))
         if not works:
             raise errors[0][1]
