@@ -18,7 +18,7 @@ import zstandard
 from daemon.errors import HeadgateError
 from daemon.events.outcome import Outcome
 from daemon.events.payload import InvalidPayload
-from daemon.frontend.refusal import Refusal
+from daemon.frontend.refusal import Refusal, unavailable
 from daemon.frontend.rsgi import RequestHeaders, Transport
 
 #: The content types that hold JSON: what sendBeacon sends is text/plain (contracts 0.1.7).
@@ -74,6 +74,10 @@ DISCARD_BYTES_MAX = 16 * 1024 * 1024
 DISCARD_S = 5.0
 
 
+#: Bodies that are being read, in bytes, in all: thousands of callers who stop at the last byte fill no more memory.
+BODIES_BYTES_MAX = 512 * 1024 * 1024
+
+
 class BodyReader:
     """
     Reads bodies, each within `timeout_s` seconds in all: a trickle does not extend it.
@@ -82,8 +86,11 @@ class BodyReader:
     the requests whose time is up. A timer for each request would cost more than reading the body does.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, bodies_bytes_max: int = BODIES_BYTES_MAX) -> None:
+        """Beyond `bodies_bytes_max` bytes of bodies that are being read, declared or here, more are refused (503)."""
         self._timeout_s = timeout_s
+        self._bytes_max = bodies_bytes_max
+        self._bytes = 0
         self._reading: deque[_Reading] = deque()
         self._sweep: asyncio.TimerHandle | None = None
 
@@ -103,12 +110,16 @@ class BodyReader:
         The body, inflated.
 
         `length` is the declared one (None: chunked). Refuses (Refusal, InvalidPayload) what is too large,
-        too slow, badly encoded or cut short.
+        too slow, badly encoded or cut short, or too much together with all others.
         """
         reading = _Reading(asyncio.get_running_loop().time() + self._timeout_s, asyncio.current_task())
         self._reading.append(reading)
         try:
-            body = await (transport() if length is not None else _gather(transport, bytes_max))
+            if length is not None:
+                self._take(reading, length)
+                body = await transport()
+            else:
+                body = await self._gather(transport, bytes_max, reading)
         except asyncio.CancelledError:
             if not reading.late:
                 raise
@@ -124,9 +135,26 @@ class BodyReader:
             raise CallerGone(str(error)) from None
         finally:
             reading.task = None
+            self._bytes -= reading.bytes
         if encoding is not None and encoding not in ("", "identity"):
             body = inflate(body, encoding.strip().lower(), bytes_max)
         return body
+
+    async def _gather(self, transport: Transport, bytes_max: int, reading: _Reading) -> bytes:
+        parts: list[bytes] = []
+        async for part in transport:
+            self._take(reading, len(part))
+            if reading.bytes > bytes_max:
+                raise too_large(bytes_max)
+            parts.append(part)
+        return b"".join(parts)
+
+    def _take(self, reading: _Reading, size: int) -> None:
+        # alone, any body may come that its own limit lets in
+        if self._bytes > reading.bytes and self._bytes + size > self._bytes_max:
+            raise unavailable("too many large bodies are being sent at once; try again", 1.0)
+        self._bytes += size
+        reading.bytes += size
 
     async def discard(self, transport: Transport) -> None:
         """
@@ -158,23 +186,13 @@ class CallerGone(HeadgateError):
 
 
 class _Reading:
-    __slots__ = ("deadline", "late", "task")
+    __slots__ = ("bytes", "deadline", "late", "task")
 
     def __init__(self, deadline: float, task: asyncio.Task[None] | None) -> None:
+        self.bytes = 0
         self.deadline = deadline
         self.task = task
         self.late = False
-
-
-async def _gather(transport: Transport, bytes_max: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for part in transport:
-        size += len(part)
-        if size > bytes_max:
-            raise too_large(bytes_max)
-        parts.append(part)
-    return b"".join(parts)
 
 
 ENCODINGS = ("gzip", "x-gzip", "deflate", "br", "zstd")

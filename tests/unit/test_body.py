@@ -210,3 +210,22 @@ async def test_a_caller_who_hangs_up() -> None:
     """Whatever the server raises then, it is the caller's doing."""
     with pytest.raises(CallerGone):
         await BodyReader(30).read(Caller(b"a", error=RuntimeError("transport closed")), 4, None, 10)
+
+
+async def test_callers_who_stop_at_the_last_byte_fill_no_memory() -> None:
+    """What all of them have declared or sent is bounded together, and is free again when they are gone."""
+    reader = BodyReader(30, bodies_bytes_max=100)
+    hanging = [
+        asyncio.create_task(reader.read(Caller(b"a" * 39, hangs=True), length, None, 40))
+        for length in (40, None)
+    ]
+    await asyncio.sleep(0)
+    for length in (40, None):
+        with pytest.raises(Refusal) as caught:
+            await reader.read(Caller(b"a" * 40), length, None, 40)
+        assert caught.value.outcome is Outcome.UNAVAILABLE
+    assert await reader.read(Caller(b"small"), 5, None, 40) == b"small"
+    for one in hanging:
+        one.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+    assert await reader.read(Caller(b"a" * 200), 200, None, 200) == b"a" * 200
