@@ -292,6 +292,22 @@ async def test_a_caller_who_hangs_up_in_the_middle(front: Front) -> None:
     assert not front.outbox.records
 
 
+async def test_an_envelope_does_not_outgrow_what_the_log_has_to_take(front: Front) -> None:
+    """
+    Topics take the largest body and 64 KiB beside it (docs/event-log.md).
+
+    A record over that is refused, and with it all events that were appended with it.
+    """
+    bytes_max = front.kit.settings.limits.body_bytes_max
+    longest = {**TRACK, "anonymousId": "v" * 512, "properties": {"p": ""}}
+    longest["properties"] = {"p": "x" * (bytes_max - len(json.dumps(longest)))}
+    head = {"user_agent": '"' * 50_000, "referer": "https://a/?gclid=" + "%C3%BC" * 512}
+    assert (await front.post(body=longest, **head)).status_code == 200
+    (envelope,) = front.outbox.envelopes()
+    assert envelope["context"]["userAgent"].startswith('""""')
+    assert len(json.dumps(envelope, ensure_ascii=False).encode()) < bytes_max + 64 * 1024
+
+
 # --- paths and methods ------------------------------------------------------------------------------
 
 

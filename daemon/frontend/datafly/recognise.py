@@ -18,6 +18,10 @@ from daemon.ports import Source, Visit
 #: What most events of servers have of click ids and vendor ids. Nobody writes into it.
 _NOTHING: dict[str, str] = {}
 
+#: What is kept of a User-Agent; real ones have a few hundred. A head of 64 KiB of them would make the envelope outgrow
+#: what the log's topics have to take beside the body (kafka.log), and all that is appended with it would be refused.
+USER_AGENT_CHARS_MAX = 4096
+
 #: Sources whose prepared hashes are kept.
 _DERIVERS_MAX = 10_000
 
@@ -82,7 +86,7 @@ class Recogniser:
             anonymous_id=visitor,
             user_id=None,
             ip=kit.clients.ip(scope),
-            user_agent=headers.get("user-agent"),
+            user_agent=(headers.get("user-agent") or "")[:USER_AGENT_CHARS_MAX],
             clicks=clicks,
             vendors=sent.vendors,
         )
