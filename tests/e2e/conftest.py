@@ -25,6 +25,18 @@ def product() -> Iterator[Product]:
 
 
 @pytest.fixture(scope="session")
+def four() -> Iterator[Product]:
+    """The test process's instance with four frontends in production mode. Leave it as it was."""
+    folder = Path(tempfile.mkdtemp(prefix="hgp-", dir="/tmp"))
+    made = Product(folder, {"HEADGATE_FRONTEND__COUNT": "4", "HEADGATE_MODE": "production"})
+    try:
+        yield made.start()
+    finally:
+        made.end()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
 def source(product: Product) -> Source:
     """A source of the shared instance, without a limit that matters; shared too: its log has others' events."""
     return product.create_source()

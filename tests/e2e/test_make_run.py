@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.tools import need
-from tests.support.product import ROOT, NewProduct, Product, free_ports, until
+from tests.support.product import ROOT, NewProduct, Product, until
 
 
 @pytest.fixture
@@ -108,16 +108,3 @@ def test_a_second_instance_on_the_same_data_or_port_is_refused(
         assert f"pid {product.process.pid}" in same_port.log
         assert same_port.processes() == {}
     product.track(product.demo)
-
-
-def test_an_instance_on_the_same_ports_after_another(new_product: NewProduct) -> None:
-    """A port is free at once after an end, connections of the last run or not."""
-    product = new_product()
-    for _ in range(3):
-        product.start()
-        product.track(product.demo)
-        product.stop()
-
-
-def test_free_ports_are_distinct() -> None:
-    assert len(set(free_ports(50))) == 50
