@@ -14,6 +14,8 @@ from typing import Any, Self
 #: An answer that takes longer than this has gone wrong.
 PATIENCE_S = 30.0
 
+_STATUS_LINE = b"HTTP/1.1 "
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -113,6 +115,14 @@ class Wire:
         if "content-length" in found:
             return Reply(status, headers, self._exactly(int(found["content-length"])))
         return Reply(status, headers, self.rest())
+
+    def statuses(self, count: int) -> list[bytes]:
+        """The status codes of the next `count` answers, of which nothing else is looked at."""
+        while self._came.count(_STATUS_LINE) < count or not self._came.endswith(b"}"):
+            assert self._more(), f"closed after {self._came.count(_STATUS_LINE)} of {count} answers"
+        lines = bytes(self._came).split(_STATUS_LINE)[1:]
+        self._came.clear()
+        return [line[:3] for line in lines]
 
     def rest(self) -> bytes:
         """All that comes until the other side closes; fails when it does not."""
