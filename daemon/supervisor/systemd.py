@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import MutableMapping
 
 log = logging.getLogger(__name__)
@@ -18,9 +19,17 @@ log = logging.getLogger(__name__)
 #: A status line longer than this is no help in `systemctl status`.
 STATUS_CHARS_MAX = 200
 
+#: Messages that wait for room in the manager's queue.
+_OWED_MAX = 16
+
 
 class Notifier:
-    """Speaks to the service manager, if there is one. Messages that can't be sent are dropped."""
+    """
+    Speaks to the service manager, if there is one.
+
+    Its queue is short (net.unix.max_dgram_qlen, often 10). What it waits for (READY, RELOADING, STOPPING) is
+    sent again with the next word when the queue was full; signs of life and status lines are not.
+    """
 
     def __init__(self, environ: MutableMapping[str, str] | None = None, pid: int | None = None) -> None:
         """Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of `environ` (default: the process's own)."""
@@ -39,6 +48,8 @@ class Notifier:
         #: Seconds between two signs of life (half of what systemd allows); 0: no watchdog.
         self.watchdog_s = int(period_us) / 2e6 if period_us.isdigit() and ours and self._socket else 0.0
         self._status = ""
+        #: what the manager has to hear and has not, in order
+        self._owed: deque[bytes] = deque(maxlen=_OWED_MAX)
 
     @property
     def active(self) -> bool:
@@ -71,25 +82,45 @@ class Notifier:
         status = _line(status)
         if status != self._status:
             self._status = status
-            self._send(f"STATUS={status}")
+            self._send(f"STATUS={status}", owed=False)
+        else:
+            self._settle()
 
     def alive(self) -> None:
         """Feed the watchdog."""
-        self._send("WATCHDOG=1")
+        self._send("WATCHDOG=1", owed=False)
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Say what is owed, and nothing more."""
+        self._settle()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _send(self, *lines: str) -> None:
-        if self._socket is None or self._address is None:
+    def _send(self, *lines: str, owed: bool = True) -> None:
+        message = "\n".join(lines).encode("utf-8", "replace")
+        if self._settle() and self._said(message):
             return
+        if owed:
+            self._owed.append(message)
+
+    def _settle(self) -> bool:
+        """Say what is owed; whether nothing is left of it."""
+        while self._owed and self._said(self._owed[0]):
+            self._owed.popleft()
+        return not self._owed
+
+    def _said(self, message: bytes) -> bool:
+        """Whether the message is out, or can never be."""
+        if self._socket is None or self._address is None:
+            return True
         try:
-            self._socket.sendto("\n".join(lines).encode("utf-8", "replace"), self._address)
+            self._socket.sendto(message, self._address)
+        except BlockingIOError:
+            return False
         except OSError as error:
-            log.debug("systemd did not hear %s: %s", lines[0], error)
+            log.debug("systemd can't be told %s: %s", message.partition(b"\n")[0].decode(), error)
+        return True
 
 
 def _line(text: str) -> str:

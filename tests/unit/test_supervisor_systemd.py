@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -77,3 +78,31 @@ def test_without_a_manager_nothing_fails(address: str) -> None:
     notifier.alive()
     assert notifier.active == address.startswith("/")
     notifier.close()
+
+
+def test_what_the_manager_waits_for_is_said_again_when_its_queue_was_full(tmp_path: Path) -> None:
+    """A queue of ten datagrams is soon full of signs of life; a lost READY would hang the start."""
+    name = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(name)
+        sock.settimeout(0)
+        notifier = Notifier({"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "400000"})
+        for _ in range(5000):
+            notifier.alive()
+        notifier.ready("1 of 1")
+        notifier.stopping("ending")
+        heard: list[bytes] = []
+
+        def empty() -> None:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard.append(sock.recv(4096).partition(b"\n")[0])
+
+        empty()
+        assert set(heard) == {b"WATCHDOG=1"}
+        assert len(heard) < 5000, "the queue was full"
+        heard.clear()
+        notifier.alive()
+        empty()
+        assert heard == [b"READY=1", b"STOPPING=1", b"WATCHDOG=1"]
+        notifier.close()
