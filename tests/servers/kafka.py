@@ -163,9 +163,16 @@ class KafkaServer:
         await self.start()
 
     def pause(self) -> None:
-        """Freeze the broker: connections stay open and nothing answers."""
+        """Freeze the broker: connections stay open and nothing answers, from the return of this call on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # The signal is delivered at once, but each thread stops when it is scheduled next.
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and any(
+            (task / "stat").read_text().rpartition(")")[2].split()[0] != "T" for task in tasks.iterdir()
+        ):
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """Let a frozen broker go on."""
