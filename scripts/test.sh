@@ -11,4 +11,4 @@ echo '== pytest'
 for name in $(env | sed -n 's/^\(HEADGATE_[A-Z0-9_]*\)=.*/\1/p'); do
     [ "$name" = HEADGATE_TEST_WORKERS ] || unset "$name"
 done
-exec .venv/bin/pytest -n "${HEADGATE_TEST_WORKERS:-2}" --dist loadgroup "$@"
+exec .venv/bin/pytest -n "${HEADGATE_TEST_WORKERS:-2}" --dist loadscope --no-loadscope-reorder "$@"

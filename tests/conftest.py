@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.servers.tools import in_ci
 
@@ -33,16 +36,27 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 
 
 #: Folders whose files share what is dear to make (an installed service): they stay on one test process.
-_TOGETHER = ("systemd",)
+_TOGETHER = ("tests/systemd",)
 #: Folders in the order in which they begin: the longest first, so that no process is left with them alone.
 _ORDER = ("systemd", "e2e", "browser", "contract", "integration", "property", "unit")
 
 
+class _FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """A file's tests go to one test process, so that its fixtures are made once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        folder = path.rpartition("/")[0]
+        return folder if folder in _TOGETHER else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _FilesTogether:
+    """Used by `pytest -n`, whatever `--dist` says."""
+    return _FilesTogether(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together, so that its fixtures are made once (with `--dist loadgroup`)."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group(folder if folder in _TOGETHER else str(item.path)))
+    """Long folders first."""
     order = {folder: number for number, folder in enumerate(_ORDER)}
     items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
 
