@@ -13,6 +13,7 @@ import contextlib
 import logging
 import math
 import os
+import resource
 from typing import Any
 
 from granian._granian import SocketHolder
@@ -41,6 +42,23 @@ class _Embedded(_Server):  # type: ignore[misc]
         self._ssp = None
 
 
+#: File descriptors that are not connections: queues, stores, the event loop.
+FILES_RESERVED = 64
+
+
+def _affordable(connections_max: int) -> int:
+    """
+    No more connections than there are file descriptors for, at least 16.
+
+    Without one accept() fails at once and granian tries again at once, for as long as that lasts. What counts is
+    the hard limit: granian raises the soft one to it.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard == resource.RLIM_INFINITY:
+        return connections_max
+    return max(16, min(connections_max, hard - FILES_RESERVED))
+
+
 class HttpServer:
     """Serves an RSGI application on `listen_fd` until it is stopped."""
 
@@ -65,7 +83,7 @@ class HttpServer:
             task_impl=TaskImpl.asyncio,
             runtime_threads=1,
             backlog=backlog,
-            backpressure=connections_max,
+            backpressure=_affordable(connections_max),
             log_enabled=False,
             http1_settings=HTTP1Settings(
                 header_read_timeout=math.ceil(head_timeout_s * 1000), max_buffer_size=64 * 1024
