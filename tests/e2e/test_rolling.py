@@ -128,17 +128,17 @@ def test_reload_with_changed_settings(new_product: NewProduct, settings: Path) -
     source = product.demo
     big = {"type": "track", "event": "Seen", "properties": {"filler": "x" * 5000}}
     assert product.post("t", source, big).status == 200
-    change(settings, "[limits]\nbody_bytes_max = 4096\n[observe]\nlog_level = 'debug'")
+    change(settings, "[limits]\nbody_bytes_max = 4096\n[server]\nbacklog = 17")
+    settings.write_text(settings.read_text().replace("count = 2", "count = 3"))
     product.send(signal.SIGHUP)
     until(lambda: rolls(product, "done") == 1, "the reload is over")
     assert product.post("t", source, big).status == 413
     assert "limits.body_bytes_max" in product.log
-
-    # More and fewer frontends.
-    settings.write_text(settings.read_text().replace("count = 2", "count = 3"))
-    done = product.json("restart", "--rolling")
-    assert done["result"] == "4 slots rolled"
     assert len([slot for slot in product.slots() if slot.role == "frontend"]) == 3
+    # What only a restart can change stays, and that is said.
+    assert "restart to change server.backlog" in product.log
+
+    # Fewer frontends: those that go lose nothing.
     settings.write_text(settings.read_text().replace("count = 3", "count = 1"))
     with Load(product.ingest_port, source, connections=8, per_s=200, fresh=True) as load:
         load.wait(50)
@@ -148,18 +148,13 @@ def test_reload_with_changed_settings(new_product: NewProduct, settings: Path) -
     assert load.statuses.keys() == {200}
     assert product.at_rest().in_work == 0
 
-    # What only a restart can change stays, and that is said.
-    settings.write_text(settings.read_text() + "[server]\nbacklog = 17\n")
-    assert "restart to change server.backlog" in product.json("restart", "--rolling")["result"]
-    assert product.track(source)
-
 
 def test_kill_in_the_middle_of_a_roll(new_product: NewProduct) -> None:
     product = new_product().start()
     source = product.create_source()
     with Load(product.ingest_port, source, connections=8, per_s=PER_S) as load:
         load.wait(100)
-        for _ in range(3):
+        for _ in range(2):
             product.send(signal.SIGHUP)
             time.sleep(0.15)
             product.kill("frontend", 1)
