@@ -76,7 +76,7 @@ async def test_of_six_at_once_five_pass(redis_url: str) -> None:
     async with running(settings_for(redis_url), 4) as limiters:
         answers = await asyncio.gather(*(limiters.ask(number, "k", 5.0, 5) for number in range(6)))
         assert sorted(answer == 0.0 for answer in answers) == [False] + [True] * 5
-        assert 0 < max(answers) <= 0.2
+        assert 0 < max(answers) <= 0.2001  # a fifth of a second, as floating point has it
         # Refused again without asking Redis, until a token is there.
         refused = answers.index(max(answers))
         wait_s = limiters.all[refused % 4].take("k", 5.0, 5)
@@ -117,8 +117,8 @@ async def test_a_steady_key_is_served_from_slices_and_gives_them_back(redis_url:
         # 600 requests at 3 per ms; each interval of 15 ms one call, and a few to get going.
         assert limiters.metrics.lease_renewals.total() < 200
         assert limiter._held() > 0
-        await until(lambda: not limiter._book.busy)
-        assert limiter._held() == 0
+        # what is on its way to Redis is held as well
+        await until(lambda: not limiter._book.busy and limiter._held() == 0)
         calls = limiters.metrics.lease_renewals.total()
         await asyncio.sleep(0.05)
         assert limiters.metrics.lease_renewals.total() == calls  # an idle limiter is silent
