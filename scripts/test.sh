@@ -11,4 +11,14 @@ echo '== pytest'
 for name in $(env | sed -n 's/^\(HEADGATE_[A-Z0-9_]*\)=.*/\1/p'); do
     [ "$name" = HEADGATE_TEST_WORKERS ] || unset "$name"
 done
-exec .venv/bin/pytest -n "${HEADGATE_TEST_WORKERS:-2}" --dist loadscope --no-loadscope-reorder "$@"
+status=0
+.venv/bin/pytest -n "${HEADGATE_TEST_WORKERS:-2}" --dist loadscope --no-loadscope-reorder "$@" || status=$?
+# Real servers on a machine that others keep busy miss a deadline now and then. A few failures are tried once
+# more, by themselves; what fails twice fails, and the first run's report stands above.
+failed=$(.venv/bin/python -c 'import json, sys; print(len(json.load(open(sys.argv[1]))))' \
+    .pytest_cache/v/cache/lastfailed 2>/dev/null || echo 0)
+if [ "$status" -ne 1 ] || [ "$failed" -lt 1 ] || [ "$failed" -gt 5 ]; then
+    exit "$status"
+fi
+echo "== pytest, once more for what failed ($failed)"
+exec .venv/bin/pytest --last-failed --last-failed-no-failures none "$@"

@@ -81,7 +81,7 @@ async def test_of_six_at_once_five_pass(redis_url: str) -> None:
         refused = answers.index(max(answers))
         wait_s = limiters.all[refused % 4].take("k", 5.0, 5)
         assert wait_s is not None
-        assert 0 < wait_s <= 0.2
+        assert 0 < wait_s <= 0.2001
         # Other keys have buckets of their own.
         assert await limiters.ask(0, "other", 5.0, 5) == 0.0
 
