@@ -26,9 +26,10 @@ def product() -> Iterator[Product]:
 
 @pytest.fixture(scope="session")
 def four() -> Iterator[Product]:
-    """The test process's instance with four frontends in production mode. Leave it as it was."""
+    """The test process's instance with four frontends, in production mode, behind a proxy. Leave it as it was."""
     folder = Path(tempfile.mkdtemp(prefix="hgp-", dir="/tmp"))
-    made = Product(folder, {"HEADGATE_FRONTEND__COUNT": "4", "HEADGATE_MODE": "production"})
+    environ = {"HEADGATE_MODE": "production", "HEADGATE_SERVER__TRUSTED_PROXIES": "127.0.0.1,10.0.0.0/8"}
+    made = Product(folder, {"HEADGATE_FRONTEND__COUNT": "4", **environ})
     try:
         yield made.start()
     finally:

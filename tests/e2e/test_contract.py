@@ -353,3 +353,29 @@ def test_tail_selects(product: Product) -> None:
     ]
     assert product.tail("--source", source.id, "--since", "1h")
     assert not product.tail("--source", source.id, "--since", "2099-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "ip"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        ("198.51.100.1, 203.0.113.7", "203.0.113.7"),
+        ("198.51.100.1, 203.0.113.7, 10.1.2.3", "203.0.113.7"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("198.51.100.1, nonsense", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_client_address_behind_a_proxy(four: Product, forwarded: str, ip: str) -> None:
+    """The right-most entry that no trusted proxy vouches for; what stands left of it anybody can write."""
+    source, message_id = four.demo, str(uuid.uuid4())
+    reply = four.post("p", source, {"type": "page", "messageId": message_id}, X_Forwarded_For=forwarded)
+    assert reply.status == 200
+    assert envelope(four, message_id)["context"]["ip"] == ip
+
+
+def test_nobody_is_trusted_by_default(product: Product, source: Source) -> None:
+    message_id = str(uuid.uuid4())
+    event = {"type": "page", "messageId": message_id}
+    assert product.post("p", source, event, X_Forwarded_For="203.0.113.7").status == 200
+    assert envelope(product, message_id)["context"]["ip"] == "127.0.0.1"

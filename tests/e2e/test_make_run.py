@@ -108,3 +108,21 @@ def test_a_second_instance_on_the_same_data_or_port_is_refused(
         assert f"pid {product.process.pid}" in same_port.log
         assert same_port.processes() == {}
     product.track(product.demo)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("HEADGATE_FRONTEND__COUNTS", "2", "did you mean HEADGATE_FRONTEND__COUNT?"),
+        ("HEADGATE_SERVER__INGEST_PORT", "many", "server.ingest_port"),
+        ("HEADGATE_KAFKA__BROKERS", "localhost", "kafka.brokers"),
+        ("HEADGATE_REDIS__URL", "http://127.0.0.1", "redis.url"),
+        ("HEADGATE_CONFIG", "/nowhere.toml", "/nowhere.toml"),
+    ],
+)
+def test_bad_settings_end_the_start(new_product: NewProduct, name: str, value: str, says: str) -> None:
+    product = new_product(**{name: value})
+    product.start(wait=False)
+    assert product.wait() == 78
+    assert says in product.log
+    assert product.processes() == {}
