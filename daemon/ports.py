@@ -119,8 +119,44 @@ class Source(Struct, frozen=True, gc=False):
     version: int
 
 
+class ApiKey(Struct, frozen=True, gc=False):
+    """
+    What a server's key of ResultFly (kind `cdp`) or TrackLayer (`merchant`) stands for.
+
+    `merchant_id` is the merchant's UUID in lower case, None for keys of a tenant; `rate_per_s` and
+    `burst` are None where the settings' default holds.
+    """
+
+    id: str
+    kind: Literal["cdp", "merchant"]
+    tenant: str
+    merchant_id: str | None
+    scopes: tuple[str, ...]
+    rate_per_s: float | None
+    burst: int | None
+
+
+class Limited(Protocol):
+    """Whoever has a bucket of its own: a source, or a key."""
+
+    @property
+    def id(self) -> str:
+        """The bucket's name."""
+        ...
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """Requests per second; None for the settings' default."""
+        ...
+
+    @property
+    def burst(self) -> int | None:
+        """Requests at once; None for the settings' default."""
+        ...
+
+
 class KeyStore(Protocol):
-    """Pipeline keys to sources: memory before Redis before PostgreSQL."""
+    """Keys to sources and their like: memory before Redis before PostgreSQL."""
 
     def cached(self, token: str) -> Source | None:
         """
@@ -133,6 +169,18 @@ class KeyStore(Protocol):
     async def find(self, token: str) -> Source | None:
         """
         The enabled source of `token`; None when the key is unknown, revoked or its source disabled.
+
+        Raises StoreUnavailable when no store answers and the key is not known from before.
+        """
+        ...
+
+    def cached_api_key(self, token: str) -> ApiKey | None:
+        """The same as `cached` for a key of ResultFly or TrackLayer."""
+        ...
+
+    async def find_api_key(self, token: str) -> ApiKey | None:
+        """
+        The key `token` as it is stored; None when it is unknown or revoked, or its merchant disabled.
 
         Raises StoreUnavailable when no store answers and the key is not known from before.
         """
@@ -178,6 +226,22 @@ class Webhook(Struct, frozen=True):
         return found
 
 
+class Merchant(Struct, frozen=True, gc=False):
+    """A shop that TrackLayer's events are of: the row that `merchant_id` (a UUID, lower case) stands for."""
+
+    id: str
+    tenant: str
+    name: str
+
+
+class MerchantDirectory(Protocol):
+    """Merchants by their id."""
+
+    async def merchant(self, merchant_id: str) -> Merchant | None:
+        """The enabled merchant, else None. Raises StoreUnavailable when no store answers and it is not known."""
+        ...
+
+
 class WebhookDirectory(Protocol):
     """Webhooks by their id."""
 
@@ -207,15 +271,17 @@ class RateLimiter(Protocol):
 
 # --- claims and visitors ----------------------------------------------------------------------------
 
-#: What a claim came to: ours now; somebody's who has not finished; done before; not asked (Redis away).
-ClaimState = Literal["new", "pending", "confirmed", "skipped"]
+#: What a claim came to: ours now; somebody's who has not finished; done before; done before with another
+#: tag; not asked (Redis away).
+ClaimState = Literal["new", "pending", "confirmed", "conflict", "skipped"]
 
 
 class Visit(Struct, gc=False):
     """
     What one event asks of Redis in its tick.
 
-    `claim_id` is the envelope's derived id (None: nothing to claim). `visitor` names the identity
+    `claim_id` is the envelope's derived id (None: nothing to claim), `claim_tag` what else the copies of
+    an event must agree in ("": nothing; ResultFly: the event's type). `visitor` names the identity
     hash (None: nothing to look up): fields in `learn` are set, fields in `learn_once` only where
     they are absent, and the hash is read after that. `ttl_s` is how long the hash lives at least, in
     seconds; a longer life is never cut short.
@@ -224,6 +290,7 @@ class Visit(Struct, gc=False):
 
     claim_id: str | None = None
     claim_window_s: float = 86400.0
+    claim_tag: str = ""
     visitor: str | None = None
     learn: dict[str, str] | None = None
     learn_once: dict[str, str] | None = None
@@ -239,8 +306,12 @@ class VisitStore(Protocol):
         """Fill in `claim` and `known` of each visit. Redis away: they stay `skipped` and None; never raises."""
         ...
 
-    def confirm(self, claim_ids: Sequence[str], window_s: float) -> None:
-        """The events are durable: their ids are duplicates for `window_s` seconds. Sent with the next trip."""
+    def confirm(self, visits: Sequence[Visit]) -> None:
+        """
+        The events are durable: their ids are duplicates for their windows. Sent with the next trip.
+
+        Visits without a claim are passed over.
+        """
         ...
 
     def release(self, claim_id: str) -> None:

@@ -50,6 +50,7 @@ class _FilesTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships 
         return folder if folder in _TOGETHER else path
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _FilesTogether:
     """Used by `pytest -n`, whatever `--dist` says."""
     return _FilesTogether(config, log)

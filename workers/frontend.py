@@ -15,6 +15,7 @@ from daemon.actors.messages import Beat
 from daemon.actors.outbox import Outbox
 from daemon.actors.process import ChildContext, run_child
 from daemon.adapters.keystore.directory import StoredSources
+from daemon.adapters.keystore.merchants import StoredMerchants
 from daemon.adapters.keystore.store import CachedKeyStore
 from daemon.adapters.keystore.webhooks import StoredWebhooks
 from daemon.adapters.postgres.pool import PostgresPool
@@ -49,6 +50,7 @@ async def frontend(ctx: ChildContext) -> None:
     sealer = load_sealer(settings)
     directory = StoredSources(pool, keys, sealer, settings)
     webhooks = StoredWebhooks(pool, keys, sealer, settings)
+    merchants = StoredMerchants(pool, keys, settings)
     frontends = max(1, ctx.counts.get("frontend", 1))
     limiter = LeasedRateLimiter(wire, settings, stores, frontends=frontends)
     visits = RedisVisitStore(wire, settings, stores)
@@ -63,7 +65,7 @@ async def frontend(ctx: ChildContext) -> None:
         settings.kafka.topic_raw, settings.frontend.tick_s, visits, outbox, hot_keys, ingest, queue
     )  # fmt: skip
     accounts = Accounts(ingest)
-    kit = Kit(settings, keys, directory, webhooks, limiter, ticker, accounts)
+    kit = Kit(settings, keys, directory, webhooks, merchants, limiter, ticker, accounts)
     server = HttpServer(
         App(kit),
         ctx.listen_fd,

@@ -21,6 +21,13 @@ Channel = Literal["browser", "server", "batch", "pixel", "webhook"]
 SCHEMA = 1
 
 
+class Identifier(Struct, frozen=True, gc=False):
+    """Who an event is of, by one of ResultFly's identifiers; `value` is normalised (contracts B.7)."""
+
+    type: Literal["EXTERNAL", "EMAIL", "PHONE", "DEVICE_KEY"]
+    value: str
+
+
 class Envelope(Struct, kw_only=True, gc=False):
     """One event in its canonical form; times are ISO 8601 in UTC except where the caller's own is kept."""
 
@@ -40,6 +47,12 @@ class Envelope(Struct, kw_only=True, gc=False):
     properties: Raw | UnsetType = UNSET
     traits: Raw | UnsetType = UNSET
     context: dict[str, Any] | Raw | UnsetType = UNSET
+    identity: list[Identifier] | UnsetType = UNSET
+    user_data: Raw | dict[str, Any] | UnsetType = UNSET
+    value: int | float | UnsetType = UNSET
+    currency: str | UnsetType = UNSET
+    order_id: str | UnsetType = UNSET
+    items: Raw | UnsetType = UNSET
     timestamp: str
     receivedAt: str
     sentAt: str | UnsetType = UNSET

@@ -17,7 +17,7 @@ class Outcome(StrEnum):
     ACCEPTED = "accepted"
     #: its id was durable before
     DUPLICATE = "duplicate"
-    #: no key, an unknown or revoked one, a disabled source, a bad signature (401), an unknown webhook (404)
+    #: no key, an unknown or revoked one, a disabled source, a bad signature (401), an unknown webhook or merchant (404)
     INVALID_KEY = "invalid_key"
     #: the page's origin is not allowed, or the key lacks the permission (403)
     FORBIDDEN = "forbidden"
@@ -25,6 +25,10 @@ class Outcome(StrEnum):
     RATE_LIMITED = "rate_limited"
     #: not JSON, or not what the contract asks for (400, 422)
     INVALID_PAYLOAD = "invalid_payload"
+    #: its id was durable before, as an event of another kind (409)
+    CONFLICT = "conflict"
+    #: a user agent that is no person's (202, dropped)
+    BOT = "bot"
     #: over the body's or the item's limit (413)
     TOO_LARGE = "too_large"
     #: a content type, charset or encoding we don't read (415)

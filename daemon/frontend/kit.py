@@ -14,7 +14,7 @@ from daemon.frontend.refusal import Headers
 from daemon.frontend.rsgi import Scope
 from daemon.frontend.tick import Ticker
 from daemon.frontend.work import RandomPool
-from daemon.ports import KeyStore, RateLimiter, SourceDirectory, WebhookDirectory
+from daemon.ports import KeyStore, MerchantDirectory, RateLimiter, SourceDirectory, WebhookDirectory
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ class Kit:
         keys: KeyStore,
         directory: SourceDirectory,
         webhooks: WebhookDirectory,
+        merchants: MerchantDirectory,
         limiter: RateLimiter,
         ticker: Ticker,
         accounts: Accounts,
@@ -37,6 +38,7 @@ class Kit:
         self.keys = keys
         self.directory = directory
         self.webhooks = webhooks
+        self.merchants = merchants
         self.limiter = limiter
         self.ticker = ticker
         self.accounts = accounts

@@ -5,16 +5,16 @@ from __future__ import annotations
 from daemon.config.schema import Limits
 from daemon.events.outcome import Outcome
 from daemon.frontend.refusal import Refusal, whole_seconds
-from daemon.ports import RateLimiter, Source
+from daemon.ports import Limited, RateLimiter
 
 
-async def take(limiter: RateLimiter, source: Source, limits: Limits) -> None:
-    """Take one request out of the source's bucket, or refuse (429) with when to come back."""
-    rate_per_s = source.rate_per_s or limits.rate_per_s
-    burst = source.burst or limits.burst
-    wait_s = limiter.take(source.id, rate_per_s, burst)
+async def take(limiter: RateLimiter, caller: Limited, limits: Limits) -> None:
+    """Take one request out of the caller's bucket, or refuse (429) with when to come back."""
+    rate_per_s = caller.rate_per_s or limits.rate_per_s
+    burst = caller.burst or limits.burst
+    wait_s = limiter.take(caller.id, rate_per_s, burst)
     if wait_s is None:
-        wait_s = await limiter.acquire(source.id, rate_per_s, burst)
+        wait_s = await limiter.acquire(caller.id, rate_per_s, burst)
     if wait_s > 0:
         retry_s = whole_seconds(wait_s)
         raise Refusal(

@@ -140,6 +140,8 @@ class Ticker:
             claim = work.visit.claim
             if claim == "confirmed":
                 work.outcome = Outcome.DUPLICATE
+            elif claim == "conflict":
+                work.outcome = Outcome.CONFLICT
             elif claim != "pending":
                 to_publish.append(work)
         return to_publish
@@ -166,16 +168,11 @@ class Ticker:
         return [PartitionBatch(partition, records) for partition, records in by_partition.items()], size_bytes
 
     def _accepted(self, works: Sequence[Work], durability: Durability) -> None:
-        claims: dict[float, list[str]] = {}
         for work in works:
             work.outcome = Outcome.ACCEPTED
             work.durability = durability
-            visit = work.visit
-            if visit.claim_id is not None:
-                # also where Redis was away ("skipped"): once it is back, later copies are known by this
-                claims.setdefault(visit.claim_window_s, []).append(visit.claim_id)
-        for window_s, claim_ids in claims.items():
-            self._visits.confirm(claim_ids, window_s)
+        # also where Redis was away ("skipped"): once it is back, later copies are known by this
+        self._visits.confirm([work.visit for work in works])
 
     def _unavailable(self, works: Sequence[Work], retry_after_s: float) -> None:
         for work in works:

@@ -23,6 +23,11 @@ class Work(Protocol):
     durability: Durability | None
     retry_after_s: float
 
+    @property
+    def id(self) -> str:
+        """The envelope's id: copies of one request are told by it."""
+        ...
+
     def record(self) -> Record:
         """The finished record; called once the visit is answered."""
         ...

@@ -94,13 +94,13 @@ class StoreMetrics(Room):
         self.claims = Counter(
             "headgate_claims",
             "Claims of an event's id: new, pending (somebody else's, not finished), confirmed (a duplicate), "
-            "skipped (Redis away).",
+            "conflict (another event had the id), skipped (Redis away).",
             "result",
-            ("new", "pending", "confirmed", "skipped"),
+            ("new", "pending", "confirmed", "conflict", "skipped"),
         )
         self.lookups = Counter(
             "headgate_key_lookups",
-            "Look-ups of a pipeline key, by where it was found: memory, redis, postgres, last_good (stores away), "
+            "Look-ups of a key, by where it was found: memory, redis, postgres, last_good (stores away), "
             "unknown.",
             "found",
             ("memory", "redis", "postgres", "last_good", "unknown"),

@@ -65,7 +65,7 @@ async def test_a_claim_is_new_then_pending_then_a_duplicate(redis_url: str) -> N
     async with running_store(settings_for(redis_url)) as (store, _):
         assert await claimed(store, "a") == "new"
         assert await claimed(store, "a") == "pending"
-        store.confirm(["a"], 60.0)
+        store.confirm([Visit(claim_id="a", claim_window_s=60.0)])
         assert await claimed(store, "a") == "confirmed"
         assert await claimed(store, "b") == "new"
 
@@ -99,7 +99,7 @@ async def test_only_the_owner_gives_a_claim_back(redis_url: str) -> None:
 async def test_a_confirmed_claim_is_never_released(redis_url: str) -> None:
     async with running_store(settings_for(redis_url)) as (store, _):
         assert await claimed(store, "a") == "new"
-        store.confirm(["a"], 60.0)
+        store.confirm([Visit(claim_id="a", claim_window_s=60.0)])
         store.release("a")
         await settled(store)
         store.release("a")
@@ -121,7 +121,7 @@ async def test_a_crashed_owner_loses_its_claim(redis_url: str) -> None:
 
 async def test_confirms_flush_themselves_and_live_for_their_window(redis_url: str) -> None:
     async with running_store(settings_for(redis_url)) as (store, wire):
-        store.confirm(["a"], 100.0)
+        store.confirm([Visit(claim_id="a", claim_window_s=100.0)])
         await settled(store)
         assert await wire.command("GET", "hg:c:a") == b"+"
         assert 99_000 < await wire.command("PTTL", "hg:c:a") <= 100_000
@@ -131,7 +131,7 @@ async def test_stop_flushes(redis_url: str) -> None:
     settings = settings_for(redis_url)
     async with running_store(settings) as (store, _):
         for number in range(3000):
-            store.confirm([f"id-{number}"], 100.0)
+            store.confirm([Visit(claim_id=f"id-{number}", claim_window_s=100.0)])
     async with running_store(settings) as (store, _):
         assert await claimed(store, "id-0") == "confirmed"
         assert await claimed(store, "id-2999") == "confirmed"
@@ -176,7 +176,7 @@ async def test_a_server_that_is_away_costs_nothing_and_refuses_nothing(tmp_path:
         assert metrics.up.at("redis").n == 0
         assert metrics.outages.at("redis").n == 1
         for number in range(110_000):
-            store.confirm([str(number)], 60.0)
+            store.confirm([Visit(claim_id=str(number), claim_window_s=60.0)])
         assert len(store._confirms) == 100_000
 
 
@@ -210,7 +210,7 @@ async def test_a_stopped_server_delays_once_then_nobody(own_folder: Path) -> Non
                 for number in range(1000):
                     assert await claimed(store, f"c{number}") == "skipped"
                 assert metrics.trips.total() == trips
-                store.confirm(["a"], 60.0)
+                store.confirm([Visit(claim_id="a", claim_window_s=60.0)])
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             await until(lambda: wire.up)

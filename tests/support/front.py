@@ -21,7 +21,14 @@ from daemon.frontend.server import HttpServer
 from daemon.frontend.tick import Ticker
 from daemon.observe.catalog import IngestMetrics, OutboxMetrics
 from daemon.ports import Source
-from tests.support.memory import MemoryKeys, MemoryLimiter, MemoryOutbox, MemoryVisits, MemoryWebhooks
+from tests.support.memory import (
+    MemoryKeys,
+    MemoryLimiter,
+    MemoryMerchants,
+    MemoryOutbox,
+    MemoryVisits,
+    MemoryWebhooks,
+)
 
 ORIGIN = "https://shop.example.com"
 KEY = "dk_live_key"
@@ -51,7 +58,10 @@ class Front:
         queue = OutboxMetrics()
         ticker = Ticker("raw-events", 0.001, self.visits, self.outbox, HotKeys(1000), self.metrics, queue)
         accounts = Accounts(self.metrics)
-        self.kit = Kit(settings, self.keys, self.keys, self.webhooks, self.limiter, ticker, accounts)
+        self.merchants = MemoryMerchants()
+        self.kit = Kit(
+            settings, self.keys, self.keys, self.webhooks, self.merchants, self.limiter, ticker, accounts
+        )
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.server = HttpServer(

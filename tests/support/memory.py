@@ -10,7 +10,7 @@ from typing import Any
 from daemon.errors import LogUnavailable, StoreUnavailable
 from daemon.events.webhooks import Mapper, read_config
 from daemon.frontend.cors import matches
-from daemon.ports import Durability, PartitionBatch, Record, Source, Visit, Webhook
+from daemon.ports import ApiKey, Durability, Merchant, PartitionBatch, Record, Source, Visit, Webhook
 
 
 class MemoryKeys:
@@ -18,6 +18,7 @@ class MemoryKeys:
 
     def __init__(self, sources: dict[str, Source]) -> None:
         self.sources = sources
+        self.api_keys: dict[str, ApiKey] = {}
         self.secrets: dict[str, bytes] = {}
         self.away = False
 
@@ -40,6 +41,17 @@ class MemoryKeys:
     async def secret(self, source_id: str) -> bytes | None:
         """`secrets` by id."""
         return self.secrets.get(source_id)
+
+    def cached_api_key(self, token: str) -> ApiKey | None:
+        """Nothing is cached here either."""
+        del token
+        return None
+
+    async def find_api_key(self, token: str) -> ApiKey | None:
+        """From `api_keys`."""
+        if self.away:
+            raise StoreUnavailable("no store answers", retry_after_s=2.5)
+        return self.api_keys.get(token)
 
     def origin_listed(self, origin: str) -> bool:
         """Whether some enabled source lists it."""
@@ -66,6 +78,20 @@ class MemoryWebhooks:
         if self.away:
             raise StoreUnavailable("no store answers", retry_after_s=2.5)
         return self.rows.get(webhook_id)
+
+
+class MemoryMerchants:
+    """Merchants in a dictionary; `away` makes it fail as when no store answers."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Merchant] = {}
+        self.away = False
+
+    async def merchant(self, merchant_id: str) -> Merchant | None:
+        """By id."""
+        if self.away:
+            raise StoreUnavailable("no store answers", retry_after_s=2.5)
+        return self.rows.get(merchant_id)
 
 
 class MemoryLimiter:
@@ -101,7 +127,10 @@ class MemoryVisits:
                 continue
             if visit.claim_id is not None:
                 state = self.claims.setdefault(visit.claim_id, "")
-                visit.claim = "confirmed" if state == "confirmed" else "pending" if state else "new"
+                if state.startswith("confirmed"):
+                    visit.claim = "confirmed" if state == f"confirmed{visit.claim_tag}" else "conflict"
+                else:
+                    visit.claim = "pending" if state else "new"
                 self.claims[visit.claim_id] = state or "pending"
             if visit.visitor is not None:
                 known = self.hashes.setdefault(visit.visitor, {})
@@ -110,10 +139,11 @@ class MemoryVisits:
                     known.setdefault(field, value)
                 visit.known = dict(known)
 
-    def confirm(self, claim_ids: Sequence[str], window_s: float) -> None:
+    def confirm(self, visits: Sequence[Visit]) -> None:
         """Done."""
-        del window_s
-        self.claims.update(dict.fromkeys(claim_ids, "confirmed"))
+        for visit in visits:
+            if visit.claim_id is not None:
+                self.claims[visit.claim_id] = f"confirmed{visit.claim_tag}"
 
     def release(self, claim_id: str) -> None:
         """Free again."""

@@ -83,6 +83,7 @@ class OneWork:
     """A work without a claim."""
 
     def __init__(self, error: Exception | None = None) -> None:
+        self.id = "i"
         self.visit = Visit()
         self.outcome: Outcome | None = None
         self.durability: Durability | None = None

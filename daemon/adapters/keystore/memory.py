@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from daemon.ports import Source
+from daemon.ports import ApiKey, Source
 
 #: Unknown keys remembered: a flood of random ones must not push the known out, nor grow without end.
 UNKNOWN_MAX = 65_536
@@ -22,14 +22,18 @@ class Change(Struct, frozen=True, array_like=True):
     digests: tuple[bytes, ...]
 
 
+#: What a key may stand for.
+Held = Source | ApiKey
+
+
 class Entry:
     """A known key. `until` is when it is to be loaded again, on the monotonic clock."""
 
-    __slots__ = ("digest", "seen", "source", "until")
+    __slots__ = ("digest", "held", "seen", "until")
 
-    def __init__(self, digest: bytes, source: Source, until: float) -> None:
+    def __init__(self, digest: bytes, held: Held, until: float) -> None:
         self.digest = digest
-        self.source = source
+        self.held = held
         self.until = until
         self.seen = False
 
@@ -51,13 +55,13 @@ class KeyMemory:
         """Whether something read when `seq` was the last change still holds, as far as is known."""
         return seq >= self._changed.get(digest, self._floor)
 
-    def keep(self, digest: bytes, source: Source, until: float) -> None:
+    def keep(self, digest: bytes, held: Held, until: float) -> None:
         """Remember a known key until then."""
         self._unknown.pop(digest, None)
         entries = self.entries
         if digest not in entries and len(entries) >= self._entries_max:
             self._evict()
-        entries[digest] = Entry(digest, source, until)
+        entries[digest] = Entry(digest, held, until)
 
     def keep_unknown(self, digest: bytes, until: float) -> None:
         """Remember until then that there is no such key."""

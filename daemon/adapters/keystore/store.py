@@ -1,5 +1,5 @@
 """
-`ports.KeyStore`: what a pipeline key stands for.
+`ports.KeyStore`: what a key stands for.
 
 Memory before Redis before PostgreSQL. What memory holds is right because the feed of changes takes out
 whatever changed; its time to live only makes it be read again now and then, in the background. A known
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from daemon.adapters.keystore.feed import ChangeFeed, unverified_limit_s
-from daemon.adapters.keystore.memory import Change, KeyMemory
+from daemon.adapters.keystore.memory import Change, Held, KeyMemory
 from daemon.adapters.keystore.origins import OriginSet
 from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.postgres.pool import PostgresPool, Row
@@ -29,12 +29,14 @@ from daemon.adapters.redis.wire import RedisWire
 from daemon.config.schema import Settings
 from daemon.errors import SettingsError, StoreUnavailable
 from daemon.observe.catalog import StoreMetrics
-from daemon.ports import KeyStore, Source
+from daemon.ports import ApiKey, KeyStore, Source
 
 log = logging.getLogger(__name__)
 
 #: What a pipeline key can look like at all; anything else is refused without a look-up.
 _PIPELINE_KEY = re.compile(r"dk_[0-9A-Za-z_]{12,120}", re.ASCII)
+#: The same for the keys of ResultFly and TrackLayer.
+_API_KEY = re.compile(r"(?:cdp|tl)_[0-9A-Za-z_]{12,120}", re.ASCII)
 _TOKEN_CHARS_MAX = 128
 
 #: Keys of one look-up: one index scan each, together well under a millisecond.
@@ -48,11 +50,16 @@ _LOAD_TIMEOUT_S = 2.0
 _AGAIN_S = 1.0
 
 _LOOKUP = """
-    SELECT state.seq, key.sha256, source.id, source.tenant, source.name, source.enabled, source.origins,
-           source.rate, source.burst, source.cookie_domain, source.version
+    SELECT state.seq, key.sha256, key.kind, source.id, coalesce(source.tenant, key.tenant) AS tenant, source.name,
+           source.enabled, source.origins, source.rate, source.burst, source.cookie_domain, source.version,
+           key.id AS key_id, key.merchant_id, key.scopes, key.rate AS key_rate, key.burst AS key_burst
     FROM catalog_state state LEFT JOIN
-        (keys key JOIN sources source ON source.id = key.source_id AND source.enabled)
-        ON key.sha256 = ANY($1) AND key.kind = 'pipeline' AND key.revoked_at IS NULL
+        (keys key LEFT JOIN sources source ON source.id = key.source_id
+                  LEFT JOIN merchants merchant ON merchant.id = key.merchant_id)
+        ON key.sha256 = ANY($1) AND key.revoked_at IS NULL AND CASE key.kind
+            WHEN 'pipeline' THEN source.enabled
+            WHEN 'merchant' THEN merchant.enabled
+            ELSE key.kind = 'cdp' END
 """
 _ORIGINS = "SELECT id, origins FROM sources WHERE enabled AND origins <> '{}'"
 
@@ -84,7 +91,7 @@ class CachedKeyStore:
         self._found = {found: metrics.lookups.at(found)
                        for found in ("memory", "redis", "postgres", "last_good", "unknown")}  # fmt: skip
         self._hits = self._found["memory"]
-        self._loading: dict[bytes, asyncio.Future[Source | None]] = {}
+        self._loading: dict[bytes, asyncio.Future[Held | None]] = {}
         self._queue: list[bytes] = []
         self._wanted = asyncio.Event()
         self._loader: asyncio.Task[None] | None = None
@@ -113,6 +120,14 @@ class CachedKeyStore:
     # --- asking -------------------------------------------------------------------------------------
 
     def cached(self, token: str) -> Source | None:
+        held = self._cached(token)
+        return held if type(held) is Source else None
+
+    def cached_api_key(self, token: str) -> ApiKey | None:
+        held = self._cached(token)
+        return held if type(held) is ApiKey else None
+
+    def _cached(self, token: str) -> Held | None:
         try:
             digest = sha256(token.encode()).digest()
         except UnicodeEncodeError:
@@ -122,10 +137,18 @@ class CachedKeyStore:
             return None
         entry.seen = True
         self._hits.n += 1
-        return entry.source
+        return entry.held
 
     async def find(self, token: str) -> Source | None:
-        if len(token) > _TOKEN_CHARS_MAX or _PIPELINE_KEY.fullmatch(token) is None:
+        held = await self._find(token, _PIPELINE_KEY)
+        return held if type(held) is Source else None
+
+    async def find_api_key(self, token: str) -> ApiKey | None:
+        held = await self._find(token, _API_KEY)
+        return held if type(held) is ApiKey else None
+
+    async def _find(self, token: str, form: re.Pattern[str]) -> Held | None:
+        if len(token) > _TOKEN_CHARS_MAX or form.fullmatch(token) is None:
             self._found["unknown"].n += 1
             return None
         digest = sha256(token.encode()).digest()
@@ -141,7 +164,7 @@ class CachedKeyStore:
                 self._found["last_good" if unverified else "memory"].n += 1
             else:
                 self._hits.n += 1
-            return entry.source
+            return entry.held
         if self._memory.is_unknown(digest, now):
             self._found["unknown"].n += 1
             return None
@@ -159,7 +182,7 @@ class CachedKeyStore:
 
     # --- loading ------------------------------------------------------------------------------------
 
-    def _want(self, digest: bytes) -> asyncio.Future[Source | None]:
+    def _want(self, digest: bytes) -> asyncio.Future[Held | None]:
         """The answer for a key, looked up once for all who ask meanwhile."""
         future = self._loading.get(digest)
         if future is None:
@@ -194,9 +217,9 @@ class CachedKeyStore:
         found = await self._shared.get(unknown) if unknown else {}
         rest = []
         for digest in batch:
-            seq, source = found.get(digest, (-1, None))
-            if source is not None and memory.fresh(digest, seq):
-                self._settle(digest, source, "redis")
+            seq, held = found.get(digest, (-1, None))
+            if held is not None and memory.fresh(digest, seq):
+                self._settle(digest, held, "redis")
             else:
                 rest.append(digest)
         for _ in range(_TRIES):
@@ -217,30 +240,28 @@ class CachedKeyStore:
                 self._fail(digest, error)
             return []
         seq: int = rows[0]["seq"]
-        sources = {row["sha256"]: source_of(row) for row in rows if row["sha256"] is not None}
+        keys = {row["sha256"]: _held(row) for row in rows if row["sha256"] is not None}
         again = [digest for digest in batch if not self._memory.fresh(digest, seq)]
         for digest in batch:
             if digest not in again:
-                self._settle(digest, sources.get(digest), "postgres")
-        await self._shared.put(
-            seq, [(digest, source) for digest, source in sources.items() if digest not in again]
-        )
+                self._settle(digest, keys.get(digest), "postgres")
+        await self._shared.put(seq, [(digest, held) for digest, held in keys.items() if digest not in again])
         return again
 
-    def _settle(self, digest: bytes, source: Source | None, found: str) -> None:
+    def _settle(self, digest: bytes, held: Held | None, found: str) -> None:
         now = monotonic()
-        if source is None:
+        if held is None:
             self._memory.keep_unknown(digest, now + self._negative_ttl_s)
             found = "unknown"
         else:
-            self._memory.keep(digest, source, now + self._memory_ttl_s)
-            if not self._origins.knows(source.id):
+            self._memory.keep(digest, held, now + self._memory_ttl_s)
+            if isinstance(held, Source) and not self._origins.knows(held.id):
                 # PostgreSQL away since the start: better the origins of the keys in use than none.
-                self._origins.set(source.id, source.origins)
+                self._origins.set(held.id, held.origins)
         self._found[found].n += 1
         future = self._loading.pop(digest, None)
         if future is not None and not future.done():
-            future.set_result(source)
+            future.set_result(held)
 
     def _fail(self, digest: bytes, error: Exception) -> None:
         future = self._loading.pop(digest, None)
@@ -279,6 +300,21 @@ class CachedKeyStore:
             origins = {row["id"]: tuple(row["origins"]) for row in rows}
             for source_id in sources:
                 self._origins.set(source_id, origins.get(source_id, ()))
+
+
+def _held(row: Row) -> Held:
+    if row["kind"] == "pipeline":
+        return source_of(row)
+    merchant_id = row["merchant_id"]
+    return ApiKey(
+        id=row["key_id"],
+        kind=row["kind"],
+        tenant=row["tenant"],
+        merchant_id=None if merchant_id is None else str(merchant_id),
+        scopes=tuple(row["scopes"]),
+        rate_per_s=row["key_rate"],
+        burst=row["key_burst"],
+    )
 
 
 def source_of(row: Row) -> Source:

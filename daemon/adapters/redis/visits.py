@@ -36,7 +36,7 @@ _FLUSH_S = 0.003
 #: whose copies the derived id catches.
 _ENDS_MAX = 100_000
 
-_STATES: dict[str, ClaimState] = {"n": "new", "p": "pending", "c": "confirmed"}
+_STATES: dict[str, ClaimState] = {"n": "new", "p": "pending", "c": "confirmed", "x": "conflict"}
 
 
 class RedisVisitStore:
@@ -54,8 +54,8 @@ class RedisVisitStore:
             f"{prefix}v:",
         )
         self._pending_s = settings.claims.pending_s
-        #: claim id -> (window in ms, end on the loop's clock)
-        self._confirms: dict[str, tuple[int, float]] = {}
+        #: claim id -> (window in ms, tag, end on the loop's clock)
+        self._confirms: dict[str, tuple[int, str, float]] = {}
         #: claim id -> when it was given back, on the loop's clock
         self._releases: dict[str, float] = {}
         self._flusher: asyncio.TimerHandle | None = None
@@ -65,7 +65,8 @@ class RedisVisitStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._complained = False
         self._results = {
-            state: metrics.claims.at(state) for state in ("new", "pending", "confirmed", "skipped")
+            state: metrics.claims.at(state)
+            for state in ("new", "pending", "confirmed", "conflict", "skipped")
         }
 
     async def start(self) -> None:
@@ -97,12 +98,15 @@ class RedisVisitStore:
                 )
             )
 
-    def confirm(self, claim_ids: Sequence[str], window_s: float) -> None:
-        confirms = self._confirms
-        confirms.update(dict.fromkeys(claim_ids, (int(window_s * 1000) or 1, self._now() + window_s)))
-        if self._releases:
-            for claim_id in claim_ids:
-                self._releases.pop(claim_id, None)
+    def confirm(self, visits: Sequence[Visit]) -> None:
+        confirms, releases, now = self._confirms, self._releases, self._now()
+        for visit in visits:
+            claim_id = visit.claim_id
+            if claim_id is not None:
+                window_s = visit.claim_window_s
+                confirms[claim_id] = (int(window_s * 1000) or 1, visit.claim_tag, now + window_s)
+                if releases:
+                    releases.pop(claim_id, None)
         for _ in range(len(confirms) - _ENDS_MAX):
             del confirms[next(iter(confirms))]
         if confirms and self._flusher is None:
@@ -128,10 +132,17 @@ class RedisVisitStore:
             request = self._encode(
                 (
                     *self._head,
-                    [(id_, window_ms) for id_, (window_ms, end) in confirms.items() if end > now],
+                    [(id_, window_ms, tag) for id_, (window_ms, tag, end) in confirms.items() if end > now],
                     [id_ for id_, at in releases.items() if now - at < self._pending_s],
                     [
-                        (v.claim_id, v.visitor, max(1, int(v.ttl_s * 1000)), v.learn, v.learn_once)
+                        (
+                            v.claim_id,
+                            v.visitor,
+                            max(1, int(v.ttl_s * 1000)),
+                            v.learn,
+                            v.learn_once,
+                            v.claim_tag,
+                        )
                         for v in visits
                     ],
                 )
@@ -164,7 +175,7 @@ class RedisVisitStore:
             self._flush_soon()
         return True
 
-    def _take_ends(self) -> tuple[dict[str, tuple[int, float]], dict[str, float]]:
+    def _take_ends(self) -> tuple[dict[str, tuple[int, str, float]], dict[str, float]]:
         confirms, releases = self._confirms, self._releases
         if len(confirms) + len(releases) <= _ENDS_PER_CALL:
             self._confirms, self._releases = {}, {}
@@ -183,6 +194,7 @@ class RedisVisitStore:
         results["new"].n += states.count("n")
         results["pending"].n += states.count("p")
         results["confirmed"].n += states.count("c")
+        results["conflict"].n += states.count("x")
 
     def _skip(self, visits: Sequence[Visit]) -> None:
         for visit in visits:

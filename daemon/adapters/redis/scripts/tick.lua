@@ -2,12 +2,13 @@
 --
 -- ARGV[1]: msgpack of
 --   { owner, pending_ms, prefix of claims, prefix of visitors,
---     confirms { {id, window_ms}, … }, releases { id, … },
---     visits { {claim id or nil, visitor or nil, ttl_ms, learn or nil, learn_once or nil}, … } }
+--     confirms { {id, window_ms, tag}, … }, releases { id, … },
+--     visits { {claim id or nil, visitor or nil, ttl_ms, learn or nil, learn_once or nil, tag}, … } }
 -- Reply: msgpack of { one character per visit, { known or false per visit } }
---   n: claimed now, p: pending (somebody has not finished), c: confirmed (a duplicate), -: nothing asked.
+--   n: claimed now, p: pending (somebody has not finished), c: confirmed (a duplicate),
+--   x: confirmed with another tag, -: nothing asked.
 --
--- A claim is a string: the owner's name while pending, "+" when confirmed.
+-- A claim is a string: the owner's name while pending, "+" and the tag when confirmed.
 
 local owner, pending_ms, claims, visitors, confirms, releases, visits = unpack(cmsgpack.unpack(ARGV[1]), 1, 7)
 local call = redis.call
@@ -15,7 +16,7 @@ local call = redis.call
 -- What has become of earlier events goes first: a copy in the same tick sees it.
 for i = 1, #confirms do
   local confirm = confirms[i]
-  call('SET', claims .. confirm[1], '+', 'PX', confirm[2])
+  call('SET', claims .. confirm[1], '+' .. confirm[3], 'PX', confirm[2])
 end
 for i = 1, #releases do
   local key = claims .. releases[i]
@@ -33,8 +34,10 @@ for i = 1, #visits do
     local held = call('SET', claims .. id, owner, 'NX', 'GET', 'PX', pending_ms)
     if not held then
       state = 'n'
-    elseif held == '+' then
+    elseif held == '+' .. visit[6] then
       state = 'c'
+    elseif string.byte(held) == 43 then
+      state = 'x'
     else
       state = 'p'
     end
