@@ -21,6 +21,7 @@ from daemon.supervisor.plan import Resolve
 from daemon.supervisor.reference import reference
 from daemon.supervisor.sockets import (
     SUPERVISOR_NAME,
+    UNSEEN,
     admin_listener,
     held_by_orphan,
     lock_run_dir,
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 ORPHAN_POLL_S = 0.1
 #: What an orphan gets beyond its drain time: longer than its own last timers.
 ORPHAN_MARGIN_S = 5.0
+#: What a holder of the port gets that can't be seen: one in the middle of its end needs no longer.
+UNSEEN_S = 2.0
 
 
 def run(
@@ -147,9 +150,13 @@ async def _orphans_gone(host: str, port: int, limit_s: float) -> None:
     """Wait while children of a supervisor that was killed drain, and still have the port."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limit_s
+    unseen_until = loop.time() + UNSEEN_S
     told = False
     while (owner := held_by_orphan(host, port)) is not None and loop.time() < deadline:
-        if not told:
+        if owner is UNSEEN:
+            if loop.time() > unseen_until:
+                return
+        elif not told:
             told = True
             log.warning(
                 "waiting for %s (pid %d) of an instance that was killed: it has port %d until it has drained",
@@ -157,6 +164,8 @@ async def _orphans_gone(host: str, port: int, limit_s: float) -> None:
                 owner.pid,
                 port,
             )
+        if owner is not UNSEEN:
+            unseen_until = loop.time() + UNSEEN_S
         await asyncio.sleep(ORPHAN_POLL_S)
 
 

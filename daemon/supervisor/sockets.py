@@ -272,13 +272,22 @@ def _owner(process: Path) -> Owner:
     return Owner(name, int(process.name), orphan)
 
 
+#: Holds a port, but can't be seen: a process in the middle of its end, or one of another user.
+UNSEEN = Owner("a process that can't be seen", 0, orphan=False)
+
+
 def held_by_orphan(host: str, port: int) -> Owner | None:
-    """Whose hands the port is in, if it is one that is about to let go: a child of a supervisor that was killed."""
+    """
+    Whose hands the port is in, if it is one that may be about to let go.
+
+    That is a child of a supervisor that was killed, or UNSEEN: a dying process has no descriptors to be seen
+    by any more while the kernel still closes its sockets.
+    """
     try:
         _bind(host, port, exclusive=True, key="server.ingest_port").close()
     except Unavailable:
-        owner = port_owner(port)
-        return owner if owner is not None and owner.orphan else None
+        owner = port_owner(port) or UNSEEN
+        return owner if owner.orphan or owner is UNSEEN else None
     return None
 
 

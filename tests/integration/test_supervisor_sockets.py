@@ -14,9 +14,11 @@ import pytest
 from daemon.errors import AlreadyRunning, SettingsError, Unavailable
 from daemon.supervisor.sockets import (
     PATH_BYTES_MAX,
+    UNSEEN,
     Listeners,
     Queues,
     admin_listener,
+    held_by_orphan,
     lock_run_dir,
     port_owner,
     unix_listener,
@@ -138,6 +140,16 @@ def test_a_port_in_use_names_who_has_it_and_what_to_do(listeners: Listeners, por
         with pytest.raises(Unavailable, match="HEADGATE_ADMIN_PORT"):
             admin_listener("127.0.0.1", port)
     assert port_owner(port) is None
+
+
+def test_a_port_whose_holder_is_not_to_be_seen_is_waited_for(port: int) -> None:
+    """A dying process has no descriptors left to be seen by while the kernel still closes its sockets."""
+    with socket.socket() as dying:
+        dying.bind(("127.0.0.1", port))
+        assert held_by_orphan("127.0.0.1", port) is UNSEEN
+        dying.listen()
+        assert held_by_orphan("127.0.0.1", port) is None, "somebody's who stays"
+    assert held_by_orphan("127.0.0.1", port) is None, "free"
 
 
 def test_an_address_of_another_machine_is_a_bad_setting(port: int) -> None:
