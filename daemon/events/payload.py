@@ -37,6 +37,10 @@ class InvalidPayload(HeadgateError):
         self.field = field
 
 
+class NotJson(InvalidPayload):
+    """The body can't be read as JSON at all: broken syntax, bad UTF-8, a lone surrogate, or nothing there."""
+
+
 class JsonReader(Struct, frozen=True):
     """Decodes bodies to one type and says what is wrong in words for the caller."""
 
@@ -54,9 +58,7 @@ class JsonReader(Struct, frozen=True):
             try:
                 body.decode()  # msgspec does not look at the bytes of what it only passes through
             except UnicodeDecodeError as error:
-                raise InvalidPayload(
-                    f"the body is not UTF-8: invalid byte at position {error.start}"
-                ) from None
+                raise NotJson(f"the body is not UTF-8: invalid byte at position {error.start}") from None
         return self.read_part(body)
 
     def read_part(self, body: bytes) -> Any:
@@ -72,7 +74,7 @@ class JsonReader(Struct, frozen=True):
         except msgspec.ValidationError as error:
             raise _explained(error) from None
         except msgspec.DecodeError as error:
-            raise InvalidPayload(_syntax(body, str(error))) from None
+            raise NotJson(_syntax(body, str(error))) from None
         except RecursionError:
             raise InvalidPayload(f"the body is nested deeper than {DEPTH_MAX} levels") from None
 
