@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from daemon.config.regions import REGIONS
 from daemon.config.schema import Section, Settings
 from daemon.errors import SettingsError
 
@@ -219,7 +220,19 @@ def _check_together(settings: Settings) -> None:
             "event is still being published",
             "frontend.answer_timeout_s",
         )
+    _check_regions(settings)
     if settings.kafka.security_protocol.startswith("SASL") and not settings.kafka.sasl_username:
         raise SettingsError(
             "kafka.security_protocol asks for SASL: set kafka.sasl_username", "kafka.sasl_username"
         )
+
+
+def _check_regions(settings: Settings) -> None:
+    resultfly = settings.resultfly
+    named = {f"resultfly.regions.{tenant}": region for tenant, region in resultfly.regions.items()}
+    for key, region in {"resultfly.default_region": resultfly.default_region, **named}.items():
+        if region and region not in REGIONS:
+            near = region.upper() if region.upper() in REGIONS else "GB" if region.upper() == "UK" else "DE"
+            raise SettingsError(
+                f"{key}: {region!r} is no country of phone numbers; two capital letters, such as {near}", key
+            )

@@ -138,6 +138,34 @@ class Datafly(Section, frozen=True):
     ] = field(default_factory=dict)
 
 
+class Resultfly(Section, frozen=True):
+    """ResultFly CDP."""
+
+    window_s: Annotated[
+        float,
+        _meta(
+            "seconds in which a second externalEventId is recognised at the door; after that, and for ever, by the "
+            "event's derived id further down",
+            gt=0,
+        ),
+    ] = 30 * 86400.0
+    default_region: Annotated[
+        str,
+        _meta(
+            "country (ISO 3166, two letters) whose national notation phone numbers may be in; empty: numbers need "
+            "their calling code"
+        ),
+    ] = ""
+    regions: Annotated[
+        dict[str, str],
+        _meta('the same for single tenants: acme = "DE" (in the environment: acme=DE,…)'),
+    ] = field(default_factory=dict)
+
+    def region(self, tenant: str) -> str:
+        """The region of a tenant's phone numbers; empty where there is none."""
+        return self.regions.get(tenant, self.default_region)
+
+
 class Kafka(Section, frozen=True):
     """The event log. Without brokers, the local log is the whole log."""
 
@@ -303,6 +331,7 @@ class Settings(Section, frozen=True):
     publisher: Publisher = field(default_factory=Publisher)
     limits: Limits = field(default_factory=Limits)
     datafly: Datafly = field(default_factory=Datafly)
+    resultfly: Resultfly = field(default_factory=Resultfly)
     kafka: Kafka = field(default_factory=Kafka)
     log: LocalLog = field(default_factory=LocalLog)
     postgres: Postgres = field(default_factory=Postgres)
