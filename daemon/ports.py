@@ -7,11 +7,13 @@ here does anything: it is the vocabulary between the pure core and the servers.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
 
+from daemon.events.contract.definition import Contract, StoredContract
+from daemon.events.contract.validator import Validator
 from daemon.events.webhooks import Mapper
 
 #: Where an acknowledged event is safe: on Kafka with acks=all, or on this machine's disk after fsync.
@@ -247,6 +249,46 @@ class WebhookDirectory(Protocol):
 
     async def webhook(self, webhook_id: str) -> Webhook | None:
         """The enabled webhook, else None. Raises StoreUnavailable when no store answers and it is not known."""
+        ...
+
+
+class ContractDirectory(Protocol):
+    """Contracts of ResultFly's event types that are in force, compiled: what events are checked against."""
+
+    def cached(self, tenant: str) -> Mapping[str, Validator] | None:
+        """The tenant's contracts by event type, if this process knows them and what it knows is fresh, else None."""
+        ...
+
+    async def find(self, tenant: str) -> Mapping[str, Validator]:
+        """The same, looked up if need be. Raises StoreUnavailable when no store answers and they are not known."""
+        ...
+
+    def changed(self, tenant: str) -> None:
+        """They were changed just now, from here: look them up again."""
+        ...
+
+
+class ContractStore(Protocol):
+    """The same with all their versions, to look at and to change. Everything raises StoreUnavailable."""
+
+    async def put(self, tenant: str, event_type: str, contract: Contract) -> StoredContract:
+        """
+        Put a contract into force; the version in force afterwards, which is the one before if that says the same.
+
+        Raises UsageError where the tenant has too many.
+        """
+        ...
+
+    async def in_force(self, tenant: str) -> list[StoredContract]:
+        """All that are, by event type."""
+        ...
+
+    async def version(self, tenant: str, event_type: str, number: int | None) -> StoredContract | None:
+        """One version (None: the one in force), or None where there is no such."""
+        ...
+
+    async def delete(self, tenant: str, event_type: str) -> StoredContract | None:
+        """End the version in force, which is kept; None where there is none."""
         ...
 
 

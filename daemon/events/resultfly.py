@@ -7,6 +7,7 @@ bytes that came.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -15,12 +16,14 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from daemon.events.contacts import normal_email, normal_phone
 from daemon.events.contract.definition import EVENT_TYPE_CHARS_MAX
+from daemon.events.contract.validator import Validator
 from daemon.events.envelope import Channel, Envelope, Identifier
 from daemon.events.outcome import Outcome
 from daemon.events.payload import (
     ID_CHARS_MAX,
     InvalidPayload,
     JsonReader,
+    NotJson,
     optional_object,
     optional_time,
     required_text,
@@ -57,9 +60,6 @@ CODES: dict[Outcome, str] = {
     Outcome.RATE_LIMITED: "rate_limited",
     Outcome.UNAVAILABLE: "unavailable",
 }
-
-VALIDATION_FAILED = "validation_failed"
-UNKNOWN_EVENT_TYPE = "unknown_event_type"
 
 #: What a key may be allowed.
 EVENTS_WRITE = "cdp:events:write"
@@ -178,6 +178,22 @@ class ItemTooLarge(InvalidPayload):
     """An item of a batch is over its limit (`payload_too_large`)."""
 
 
+class UnknownEventType(InvalidPayload):
+    """No contract of the tenant names the event's type (`unknown_event_type`)."""
+
+
+def code_of(error: InvalidPayload) -> str:
+    """The error code for what is wrong with a body or with an item of one."""
+    match error:
+        case NotJson():
+            return "malformed_json"
+        case ItemTooLarge():
+            return "payload_too_large"
+        case UnknownEventType():
+            return "unknown_event_type"
+    return "validation_failed"
+
+
 _events = JsonReader.of(Event)
 _batches = JsonReader.of(Batch, depth_max=0)
 
@@ -237,9 +253,15 @@ def _check_nuls(event: Event) -> None:
             raise InvalidPayload(f"{name} must not hold a NUL character", name)
 
 
-def properties_of(event: Event) -> Raw | None:
-    """The event's properties; None where there are none."""
-    return None if event.properties is _NOTHING else event.properties
+def check_contract(event: Event, contracts: Mapping[str, Validator]) -> None:
+    """Whether the event is what its type's contract asks for. Raises UnknownEventType, InvalidPayload."""
+    validator = contracts.get(event.eventType)
+    if validator is None:
+        raise UnknownEventType(
+            f"eventType {event.eventType!r} is not registered; put a contract at /v1/cdp/contracts/{{eventType}} first",
+            "eventType",
+        )
+    validator.check(None if event.properties is _NOTHING else event.properties)
 
 
 # --- identity ---------------------------------------------------------------------------------------
