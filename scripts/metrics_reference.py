@@ -14,7 +14,9 @@ from pathlib import Path
 
 from daemon.events.outcome import Outcome
 from daemon.observe.catalog import (
+    GateMetrics,
     IngestMetrics,
+    LocalLogMetrics,
     OutboxMetrics,
     PublisherMetrics,
     Room,
@@ -78,9 +80,11 @@ def groups() -> list[Group]:
     frontend, publisher, everyone = "frontend", "publisher", "every process"
     rooms: list[tuple[str, str, Room]] = [
         ("Events and requests", frontend, IngestMetrics(list(Outcome))),
+        ("The gate before all events", frontend, GateMetrics()),
         ("The frontend's queue", frontend, OutboxMetrics()),
         ("Stores, claims, keys and limits", f"{frontend}, {publisher}", StoreMetrics()),
         ("The event log", publisher, PublisherMetrics()),
+        ("The local log's files", publisher, LocalLogMetrics()),
         ("The supervisor", "supervisor", SupervisorMetrics(tuple(role.name for role in ROLES), tuple(State))),
         ("Processes", everyone, ProcessMetrics()),
         ("Disk", publisher, DiskMetrics(Path("/"))),

@@ -26,11 +26,12 @@ from daemon.adapters.sealing import load_sealer
 from daemon.events.outcome import Outcome
 from daemon.frontend.accounts import Accounts
 from daemon.frontend.app import App
+from daemon.frontend.gate import Gate
 from daemon.frontend.hotkeys import HotKeys
 from daemon.frontend.kit import Kit
 from daemon.frontend.server import HttpServer
 from daemon.frontend.tick import Ticker
-from daemon.observe.catalog import IngestMetrics, OutboxMetrics, StoreMetrics
+from daemon.observe.catalog import GateMetrics, IngestMetrics, OutboxMetrics, StoreMetrics
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,10 @@ async def frontend(ctx: ChildContext) -> None:
     """Answer HTTP on `ctx.listen_fd` until a drain is asked for."""
     settings = ctx.settings
     ingest, queue, stores = IngestMetrics(list(Outcome)), OutboxMetrics(), StoreMetrics(("redis", "postgres"))
-    ctx.instruments.add(*ingest.instruments(), *queue.instruments(), *stores.instruments())
+    doors = GateMetrics()
+    ctx.instruments.add(
+        *ingest.instruments(), *doors.instruments(), *queue.instruments(), *stores.instruments()
+    )
 
     pool = PostgresPool(settings.postgres, stores)
     wire = RedisWire(settings.redis, stores)
@@ -65,7 +69,15 @@ async def frontend(ctx: ChildContext) -> None:
         settings.kafka.topic_raw, settings.frontend.tick_s, visits, outbox, hot_keys, ingest, queue
     )  # fmt: skip
     accounts = Accounts(ingest)
-    kit = Kit(settings, keys, directory, webhooks, merchants, limiter, ticker, accounts)
+    gate = Gate(
+        settings,
+        doors,
+        redis_up=lambda: wire.up,
+        postgres_up=lambda: pool.up,
+        oldest_s=lambda: outbox.oldest_wait_s,
+        answers=lambda: outbox.answers,
+    )
+    kit = Kit(settings, keys, directory, webhooks, merchants, limiter, ticker, accounts, gate=gate)
     server = HttpServer(
         App(kit),
         ctx.listen_fd,
@@ -75,13 +87,14 @@ async def frontend(ctx: ChildContext) -> None:
     )
 
     def health() -> Beat:
-        reasons = [*outbox.serving[1], *keys.serving[1]]
+        reasons = [*outbox.serving[1], *keys.serving[1], *gate.reasons]
         if kit.draining:
             reasons.append("the frontend takes leave")
         return Beat(accounts.in_work + outbox.records, not reasons, reasons)
 
     ctx.health = health
     kit.bodies.start()
+    gate.start()
     await server.start()
     # what is here now stays for ever: the collector need not look at it again
     gc.collect()
@@ -97,6 +110,7 @@ async def frontend(ctx: ChildContext) -> None:
     await server.stop(max(0.1, deadline_s - asyncio.get_running_loop().time() - 1.0))
     await ticker.idle()
     kit.bodies.stop()
+    await gate.stop()
     await outbox.drain(max(0.1, deadline_s - asyncio.get_running_loop().time()))
     await asyncio.gather(visits.stop(), limiter.stop(), keys.stop())
     await outbox.stop()

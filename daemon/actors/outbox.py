@@ -81,6 +81,8 @@ class Outbox:
         #: publisher → the link that serves its partitions now
         self._route: list[Link] = list(self._links)
         self._seq = 0
+        #: Answers of publishers so far.
+        self.answers = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._reroutes: dict[int, asyncio.TimerHandle] = {}
@@ -151,6 +153,19 @@ class Outbox:
         if self._sweeper is None:
             self._sweeper = loop.call_at(deadline, self._sweep)
         return pending.future
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """
+        Seconds that the oldest record has waited for an answer; 0: none waits.
+
+        Of the publisher that is ahead of the others: one that hangs must not shut out what the others take.
+        """
+        links = set(self._route)
+        firsts = [next(iter(link.entries.values())).deadline for link in links if link.entries]
+        if len(firsts) < len(links) or self._loop is None:
+            return 0.0
+        return max(0.0, self._loop.time() - max(firsts) + self._answer_timeout_s)
 
     @property
     def serving(self) -> tuple[bool, list[str]]:
@@ -253,6 +268,7 @@ class Outbox:
     # --- what the links tell
 
     def _answered(self, link: Link, message: Ack | Nack) -> None:
+        self.answers += 1
         if message.seq not in link.entries:
             return  # its time was over, or it was answered by the publisher that took over
         pending = self._take(link, message.seq).pending

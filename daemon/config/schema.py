@@ -71,6 +71,15 @@ class Frontend(Section, frozen=True):
     answer_timeout_s: Annotated[
         float, _meta("seconds until an event that is not durable yet is answered 503", gt=0, le=60)
     ] = 4.0
+    oldest_wait_max_s: Annotated[
+        float,
+        _meta(
+            "seconds that the oldest event may wait for its acknowledgement; while one waits longer, new ones are "
+            "answered 503 at once; more than publisher.ack_deadline_s, or an outage of Kafka refuses events; 0: never",
+            ge=0,
+            le=60,
+        ),
+    ] = 3.0
     hot_key_per_s: Annotated[
         int,
         _meta(
@@ -197,6 +206,10 @@ class Kafka(Section, frozen=True):
     ssl_key_password: Annotated[str, _meta("password of the client key", secret=True)] = ""
     ssl_check_hostname: Annotated[bool, _meta("require that the certificate names the broker's host")] = True
     request_timeout_s: Annotated[float, _meta("seconds for one request to a broker", gt=0, le=300)] = 10.0
+    when_away: Annotated[
+        Literal["spool", "refuse"],
+        _meta("without Kafka: spool takes events on the local log, refuse answers 503"),
+    ] = "spool"
 
 
 class LocalLog(Section, frozen=True):
@@ -211,6 +224,14 @@ class LocalLog(Section, frozen=True):
     retention_s: Annotated[
         float, _meta("seconds that records are kept when there is no Kafka; 0 means for ever", ge=0)
     ] = 7 * 86400.0
+    spool_age_max_s: Annotated[
+        float,
+        _meta(
+            "age of the oldest record that waits for Kafka, in seconds, beyond which no more are spooled: 503; keep it "
+            "below the topic's retention.ms; 0 means no bound",
+            ge=0,
+        ),
+    ] = 3 * 86400.0
 
 
 class Postgres(Section, frozen=True):
@@ -221,6 +242,10 @@ class Postgres(Section, frozen=True):
     ] = ""
     pool_max: Annotated[int, _meta("connections per process", ge=1, le=1000)] = 4
     timeout_s: Annotated[float, _meta("seconds for one statement", gt=0, le=300)] = 5.0
+    when_away: Annotated[
+        Literal["serve", "refuse"],
+        _meta("without PostgreSQL: serve takes events of known keys (keys.last_good_s), refuse answers 503"),
+    ] = "serve"
 
 
 class Redis(Section, frozen=True):
@@ -234,6 +259,12 @@ class Redis(Section, frozen=True):
     ] = 0.25
     retry_s: Annotated[float, _meta("seconds between tries while Redis is away", gt=0, le=60)] = 0.5
     prefix: Annotated[str, _meta("prefix of every key", min_length=1)] = "hg:"
+    when_away: Annotated[
+        Literal["serve", "refuse"],
+        _meta(
+            "without Redis: serve takes events with local limits and without looking for duplicates, refuse answers 503"
+        ),
+    ] = "serve"
 
 
 class Keys(Section, frozen=True):

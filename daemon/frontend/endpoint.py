@@ -70,8 +70,10 @@ class EventEndpoint(ABC):
         accounts.began()
         outcome = Outcome.UNAVAILABLE
         try:
+            if self.kit.gate.why:
+                raise self.kit.gate.refusal()
             if accounts.requests > self.kit.settings.server.requests_max:
-                raise unavailable("too many requests in work", 1.0)
+                raise self.kit.gate.too_many()
             reply = await self.steps(call)
         except asyncio.CancelledError:
             # The process ends before the request did; granian would say 500 for us.

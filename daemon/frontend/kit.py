@@ -10,10 +10,12 @@ from daemon.config.schema import Settings
 from daemon.frontend.accounts import Accounts
 from daemon.frontend.body import BodyReader
 from daemon.frontend.client import ClientAddress
+from daemon.frontend.gate import Gate
 from daemon.frontend.refusal import Headers
 from daemon.frontend.rsgi import Scope
 from daemon.frontend.tick import Ticker
 from daemon.frontend.work import RandomPool
+from daemon.observe.catalog import GateMetrics
 from daemon.ports import KeyStore, MerchantDirectory, RateLimiter, SourceDirectory, WebhookDirectory
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ class Kit:
         ticker: Ticker,
         accounts: Accounts,
         now: Callable[[], float] = time.time,
+        gate: Gate | None = None,
     ) -> None:
         self.settings = settings
         self.keys = keys
@@ -42,6 +45,7 @@ class Kit:
         self.limiter = limiter
         self.ticker = ticker
         self.accounts = accounts
+        self.gate = gate or Gate(settings, GateMetrics())
         self.bodies = BodyReader(settings.server.body_timeout_s)
         self.clients = ClientAddress(settings.server.trusted_proxies)
         self.random = RandomPool()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from daemon.errors import LogUnavailable
+from daemon.errors import LogUnavailable, StoreUnavailable
 from daemon.events.envelope import partition_of
 from daemon.events.outcome import Outcome
 from daemon.frontend.hotkeys import HotKeys
@@ -126,6 +126,8 @@ class Ticker:
                 self._accepted(to_publish, durability)
         except LogUnavailable as error:
             self._unavailable(to_publish, error.retry_after_s)
+        except StoreUnavailable as error:
+            self._unavailable(works, error.retry_after_s)
         except Exception:
             log.exception("a tick failed; its events were not acknowledged")
             self._unavailable([work for work in works if work.outcome is None], 1.0)

@@ -13,6 +13,7 @@ from daemon.observe.metrics import SIZE_BUCKETS, Counter, Gauge, Histogram, Inst
 
 STORES = ("redis", "postgres", "kafka")
 STAGES = ("body", "decode", "stores", "publish")
+GATE_CAUSES = ("redis", "postgres", "overload", "requests")
 ENDPOINTS = ("t", "p", "i", "g", "events", "batch", "segment", "pixel", "webhook")
 
 
@@ -58,6 +59,25 @@ class IngestMetrics(Room):
             "Requests that carry no event: preflight, health, asset, not_found, method_not_allowed.",
             "kind",
             ("preflight", "health", "asset", "not_found", "method_not_allowed"),
+        )
+
+
+class GateMetrics(Room):
+    """The gate before all events: what is refused before its body is read, and why."""
+
+    def __init__(self) -> None:
+        self.shut = Gauge(
+            "headgate_gate_shut",
+            "1 while all events are refused: redis, postgres (away, and when_away is refuse), overload (events wait "
+            "for more than frontend.oldest_wait_max_s).",
+            "why",
+            GATE_CAUSES[:-1],
+        )
+        self.refused = Counter(
+            "headgate_gate_refused_requests",
+            "Requests answered 503 before their body was read; requests: over server.requests_max in work.",
+            "why",
+            GATE_CAUSES,
         )
 
 
@@ -135,11 +155,38 @@ class PublisherMetrics(Room):
             "headgate_spool_records", "Records on the local log that Kafka has not got yet."
         )
         self.spool_bytes = Gauge("headgate_spool_bytes", "Bytes of the local log on disk.")
+        self.spool_oldest = Gauge(
+            "headgate_spool_oldest_seconds", "Age of the oldest record that Kafka has not got yet; 0: there is none."
+        )
+        self.spool_aside = Gauge(
+            "headgate_spool_aside_rows",
+            "Rows that stay on the local log for an operator: refused (too large for Kafka), damaged (not what was "
+            "written).",
+            "why",
+            ("refused", "damaged"),
+        )
         self.drained = Counter(
             "headgate_spool_drained_records", "Records that went from the local log to Kafka."
         )
         self.breaker = Gauge("headgate_log_breaker_open", "1 while Kafka is taken for away, else 0.")
         self.rebuilds = Counter("headgate_log_client_rebuilds", "Times that the Kafka client was made anew.")
+
+
+class LocalLogMetrics(Room):
+    """The local log's files: what was found damaged, and what came of it."""
+
+    def __init__(self) -> None:
+        self.corrupt_files = Counter(
+            "headgate_log_corrupt_files", "Files of the local log that were corrupt and were moved aside."
+        )
+        self.salvaged = Counter(
+            "headgate_log_salvaged_records", "Records of corrupt files that were saved into the new one."
+        )
+        self.lost_rows = Counter(
+            "headgate_log_lost_rows",
+            "Rows of the local log that could not be read any more: damaged ones, and missing ones of corrupt files "
+            "(by their numbers).",
+        )
 
 
 class SupervisorMetrics(Room):

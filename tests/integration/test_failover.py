@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from daemon.adapters.failover import FailoverLog
 from daemon.adapters.kafka import KafkaLog, KafkaReader
 from daemon.adapters.local import LocalLog
-from daemon.adapters.local.file import REFUSED
+from daemon.adapters.local.layout import REFUSED
 from daemon.config.schema import Kafka, Settings
 from daemon.errors import LogUnavailable, SettingsError
 from daemon.observe.catalog import PublisherMetrics, StoreMetrics
@@ -48,9 +48,9 @@ class Publishing:
         folder: Path,
         *brokers: str,
         slot: int = 0,
-        publishers: int = 1,
         rebuild_after_s: float = 4.0,
         limits: dict[str, int] | None = None,
+        spool_age_max_s: float = 0.0,
         **kafka: object,
     ) -> None:
         names = {"topic_raw": f"raw-{folder.name}", "topic_dlq": f"dlq-{folder.name}", "partitions": 4}
@@ -64,7 +64,11 @@ class Publishing:
                     "rebuild_after_s": rebuild_after_s,
                     "drain_records_per_s": 100_000,
                 },
-                "log": {"bytes_max": 4 * 1024 * 1024, "headroom_bytes": 0},
+                "log": {
+                    "bytes_max": 4 * 1024 * 1024,
+                    "headroom_bytes": 0,
+                    "spool_age_max_s": spool_age_max_s,
+                },
                 "limits": limits or {},
             },
             type=Settings,
@@ -77,8 +81,6 @@ class Publishing:
         self.log = FailoverLog(
             self.settings,
             self.local,
-            slot=slot,
-            publishers=publishers,
             metrics=self.metrics,
             stores=self.stores,
             on_partitions=self.told.append,
@@ -438,16 +440,70 @@ def _connections(publishing: Publishing, do: str) -> None:
 # --- several slots, several processes
 
 
-async def test_the_spool_of_a_slot_that_is_no_more_is_drained_by_slot_0(
-    broker: KafkaServer, make: Make
-) -> None:
+@pytest.mark.usefixtures("broker")
+async def test_the_spool_of_a_slot_that_is_no_more_is_drained_by_one_that_lives(make: Make) -> None:
     orphan = make(slot=3)
     await orphan.local.append(orphan.topic, [batch(0, "left behind")])
     await orphan.local.stop()
-    publishing = make(slot=0, publishers=2)
+    publishing = make(slot=1)
     await publishing.log.start()
     await until(lambda: publishing.metrics.drained.total() == 1, "the drain")
     assert await publishing.on_kafka() == ["left behind"]
+
+
+async def test_who_dies_meanwhile_is_stood_in_for_until_it_is_back(
+    broker: KafkaServer, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemon.adapters.failover.log.COUNT_S", 0.05)
+    living, dying = make(slot=0, request_timeout_s=0.5), make(slot=1, request_timeout_s=0.5)
+    await asyncio.gather(living.log.start(), dying.log.start())
+    broker.pause()
+    assert await dying.append() == "local"
+    assert living.metrics.spool_records.collect().samples[0].value == 0, "who lives drains its own"
+    await dying.log.stop()
+    await until(lambda: living.log._spool.records == 1, "the other to take over")
+    assert living.metrics.spool_records.collect().samples[0].value == 1
+    assert living.metrics.spool_oldest.collect().samples[0].value > 0
+    assert "publisher 1 is not there, and 1 records wait" in caplog.text
+    # It comes back while Kafka is still away: it writes into the same file, whoever drains it.
+    back = make(slot=1, request_timeout_s=0.5)
+    await back.log.start()
+    back._numbers = itertools.count(100)
+    assert await back.append() == "local"
+    broker.resume()
+    await asyncio.gather(living.until_up(), back.until_drained())
+    await until(lambda: not living.log._adoption.logs, "the other to let go")
+    await until(lambda: back.local.holds_drain, "its own right to be back")
+    assert {"0", "100"} <= set(await living.on_kafka())
+
+
+async def test_nothing_unforeseen_ends_what_goes_on_in_the_background(
+    broker: KafkaServer, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemon.adapters.failover.log.PING_S", 0.05)
+    monkeypatch.setattr("daemon.adapters.failover.log.COUNT_S", 0.05)
+    publishing = make()
+    await publishing.log.start()
+    tasks = list(publishing.log._tasks)
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    for name in (
+        "kafka.log.KafkaLog.answers",
+        "failover.spool.Spool.look_around",
+        "local.file.LogFile.oldest",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"daemon.adapters.{name}", broken)
+            if name.endswith("oldest"):
+                await publishing.local.append(publishing.topic, [batch(0, "spooled")])
+            caplog.clear()
+            await until(lambda: "ZeroDivisionError" in caplog.text, f"{name} to fail")
+    assert not any(task.done() for task in tasks)
+    await publishing.until_drained()
+    assert await publishing.append() == "kafka"
+    assert set(await publishing.on_kafka()) == {"spooled", "0"}
 
 
 async def test_old_and_new_publisher_of_a_slot_share_the_file_and_take_turns_draining(
@@ -462,7 +518,7 @@ async def test_old_and_new_publisher_of_a_slot_share_the_file_and_take_turns_dra
     assert set(await asyncio.gather(*both)) == {"local"}
     broker.resume()
     await asyncio.gather(publishing.until_up(), successor.until_up())
-    assert not (publishing.local._lock_fd >= 0 and successor.local._lock_fd >= 0)
+    assert not (publishing.local._lock.held and successor.local._lock.held)
     await publishing.log.stop()
     await successor.until_drained()
     await successor.local.count()
@@ -486,6 +542,27 @@ async def test_with_kafka_away_and_the_spool_full_it_says_so_and_recovers(
     await publishing.until_drained()
     assert await publishing.log.append(publishing.topic, big) == "kafka"
     assert await publishing.log.trouble() == ""
+
+
+async def test_beyond_the_age_that_is_allowed_no_more_is_spooled_until_kafka_has_it(
+    broker: KafkaServer, make: Make
+) -> None:
+    publishing = make(spool_age_max_s=0.3)
+    await publishing.log.start()
+    broker.pause()
+    assert await publishing.append() == "local"
+    await until(lambda: publishing.local.oldest_s > 0.3, "time to pass")
+    with pytest.raises(LogUnavailable, match=r"log\.spool_age_max_s") as caught:
+        await publishing.append()
+    assert caught.value.retry_after_s >= 1
+    assert "spool_age_max_s" in await publishing.log.trouble()
+    broker.resume()
+    await publishing.until_drained()
+    assert await publishing.append() == "kafka"
+    assert await publishing.log.trouble() == ""
+    # And a fresh outage begins with a fresh age.
+    broker.pause()
+    assert await publishing.append() == "local"
 
 
 async def test_records_that_kafka_will_never_take_do_not_hold_up_the_drain(

@@ -16,7 +16,8 @@ import msgspec
 import pytest
 
 from daemon.adapters.local import LocalLog, LocalReader
-from daemon.adapters.local.file import KEPT, LogFile
+from daemon.adapters.local.file import LogFile
+from daemon.adapters.local.layout import KEPT
 from daemon.adapters.local.rows import OFFSET_PLACES, ROW_BYTES, batches_of, to_rows
 from daemon.config.schema import Settings
 from daemon.errors import LogUnavailable
@@ -295,7 +296,7 @@ async def test_retention_0_keeps_everything(make: Make, tmp_path: Path) -> None:
     log = make(retention_s=0)
     await log.start()
     await log.append("t", [PartitionBatch(0, [record("ancient", timestamp_ms=1000)])])
-    assert log._tidier is None
+    await log.tidy()
     assert await everything(tmp_path) == ["ancient"]
 
 

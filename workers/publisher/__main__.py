@@ -20,9 +20,9 @@ from daemon.actors.messages import Beat
 from daemon.actors.process import ChildContext, run_child
 from daemon.adapters.failover import FailoverLog
 from daemon.adapters.local import LocalLog
-from daemon.adapters.local.log import folder_of, slots_on_disk
+from daemon.adapters.local.places import folder_of, slots_on_disk
 from daemon.errors import LogUnavailable
-from daemon.observe.catalog import PublisherMetrics, StoreMetrics
+from daemon.observe.catalog import LocalLogMetrics, PublisherMetrics, StoreMetrics
 from daemon.observe.process import DiskMetrics
 from daemon.roles import PUBLISHER
 
@@ -42,8 +42,10 @@ async def publisher(ctx: ChildContext) -> None:
     """Write what the frontends send to `ctx.listen_fd` until a drain is asked for."""
     settings = ctx.settings
     topics = (settings.kafka.topic_raw, settings.kafka.topic_dlq)
-    metrics = PublisherMetrics()
-    ctx.instruments.add(*metrics.instruments(), *DiskMetrics(Path(settings.data_dir)).instruments())
+    metrics, files = PublisherMetrics(), LocalLogMetrics()
+    ctx.instruments.add(
+        *metrics.instruments(), *files.instruments(), *DiskMetrics(Path(settings.data_dir)).instruments()
+    )
 
     inbox: Inbox | None = None
     orphans: list[LocalLog] = []
@@ -58,17 +60,16 @@ async def publisher(ctx: ChildContext) -> None:
 
         event_log = FailoverLog(
             settings,
-            LocalLog(settings, ctx.slot, spool=True),
-            slot=ctx.slot,
-            publishers=max(1, ctx.counts.get(PUBLISHER.name, 1)),
+            LocalLog(settings, ctx.slot, spool=True, metrics=files),
             metrics=metrics,
             stores=stores,
+            files=files,
             on_partitions=changed,
         )
         await event_log.start()
         note = "kafka" if event_log.kafka_up else "local, Kafka is away"
     else:
-        event_log = LocalLog(settings, ctx.slot, spool=False)
+        event_log = LocalLog(settings, ctx.slot, spool=False, metrics=files)
         metrics.spool_bytes.read = lambda: float(event_log.used_bytes)
         # A full disk at the start is a full disk: said by the beat, and tried again by every append.
         with contextlib.suppress(LogUnavailable):
@@ -85,7 +86,11 @@ async def publisher(ctx: ChildContext) -> None:
         nonlocal trouble
         while True:
             await asyncio.sleep(LOOK_S)
-            trouble = await event_log.trouble()
+            try:
+                trouble = await event_log.trouble()
+            except Exception:
+                # Without it the beat would tell the last finding for ever.
+                log.exception("looking whether an event could be written failed in an unforeseen way")
 
     def health() -> Beat:
         return Beat(inbox.records, not trouble, [trouble] if trouble else [])

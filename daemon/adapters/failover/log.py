@@ -2,8 +2,9 @@
 Kafka with the local log behind it.
 
     closed   Kafka acknowledges. Every append races Kafka against publisher.ack_deadline_s.
-    open     An append missed its deadline, or the client failed. Everything goes to the local log at once,
-             and every publisher.probe_s a new client tries to reach Kafka.
+    open     An append missed its deadline, or the client failed. Everything goes to the local log at once
+             (or is refused, where kafka.when_away says so), and every publisher.probe_s a new client tries to
+             reach Kafka.
 
 What was on its way when the breaker opened goes to the local log too. Kafka may have got some of it all
 the same: those copies carry the same ids, and readers drop them. The breaker closes when Kafka has
@@ -19,12 +20,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from daemon.adapters.failover.adoption import Adoption
 from daemon.adapters.failover.spool import Spool
 from daemon.adapters.kafka.log import KafkaLog, RecordTooLarge
-from daemon.adapters.local.log import LocalLog, folder_of, slots_on_disk
+from daemon.adapters.local.log import LocalLog
 from daemon.config.schema import Settings
 from daemon.errors import LogUnavailable, SettingsError
-from daemon.observe.catalog import PublisherMetrics, StoreMetrics
+from daemon.observe.catalog import LocalLogMetrics, PublisherMetrics, StoreMetrics
 from daemon.ports import Durability, EventLog, PartitionBatch
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,7 @@ class FailoverLog:
     """
     The event log of one publisher slot, with Kafka and a spool.
 
-    `publishers` is the number of slots: slot 0 also drains the files of slots that are no more.
-    `on_partitions` hears of changed partition counts.
+    It also drains the files of slots in which no publisher lives. `on_partitions` hears of changed partition counts.
     """
 
     def __init__(
@@ -63,29 +64,22 @@ class FailoverLog:
         settings: Settings,
         local: LocalLog,
         *,
-        slot: int,
-        publishers: int,
         metrics: PublisherMetrics,
         stores: StoreMetrics,
+        files: LocalLogMetrics | None = None,
         on_partitions: Callable[[dict[str, int]], None] | None = None,
     ) -> None:
         self._settings = settings
         self._topics = (settings.kafka.topic_raw, settings.kafka.topic_dlq)
         self._deadline_s = settings.publisher.ack_deadline_s
+        self._refuses = settings.kafka.when_away == "refuse"
         self._local = local
-        self._orphans = (
-            [
-                LocalLog(settings, number, spool=True)
-                for number in slots_on_disk(folder_of(settings))
-                if number >= publishers
-            ]
-            if slot == 0
-            else []
-        )
-        self._spool = Spool([local, *self._orphans], self._deadline_s, metrics)
+        self._adoption = Adoption(settings, local.slot, files)
+        self._spool = Spool(local, self._adoption, self._deadline_s, metrics)
         self._metrics = metrics
         metrics.spool_records.read = lambda: float(self._spool.records)
-        metrics.spool_bytes.read = lambda: float(local.used_bytes)
+        metrics.spool_bytes.read = lambda: float(self._spool.used_bytes)
+        metrics.spool_oldest.read = lambda: self._spool.oldest_s
         self._breaker = metrics.breaker.at()
         self._up = stores.up.at("kafka")
         self._outages = stores.outages.at("kafka")
@@ -148,9 +142,7 @@ class FailoverLog:
         if stalled is not None:
             await stalled.discard()
         await asyncio.gather(*self._discards, return_exceptions=True)
-        self._spool.stop()
-        for orphan in self._orphans:
-            await orphan.stop()
+        await self._adoption.stop()
         await self._local.stop()
 
     def partitions(self, topic: str) -> int:
@@ -172,12 +164,20 @@ class FailoverLog:
                 return "kafka"
             finally:
                 timer.cancel()
+        if self._refuses:
+            raise LogUnavailable(self._refusal)
         return await self._local.append(topic, batches)
+
+    @property
+    def _refusal(self) -> str:
+        return f"Kafka is away ({self._why}), and without it no event is taken (kafka.when_away)"
 
     async def trouble(self) -> str:
         """Why an append would fail now, or ""."""
         if self._kafka is not None:
             return ""
+        if self._refuses:
+            return self._refusal
         room = await self._local.trouble()
         return f"Kafka is away ({self._why}) and {room}" if room else ""
 
@@ -209,7 +209,8 @@ class FailoverLog:
         self._outages.n += 1
         self._answered.clear()
         self._opened.set()
-        log.warning("Kafka is away, events go to the local log: %s", why)
+        where = "are refused with 503" if self._refuses else "go to the local log"
+        log.warning("Kafka is away, events %s: %s", where, why)
 
     async def _close(self, kafka: KafkaLog) -> None:
         self._stalled = None
@@ -312,20 +313,28 @@ class FailoverLog:
     async def _drain_for_ever(self) -> None:
         counted = time.monotonic()
         while True:
-            kafka = self._kafka
             sent = 0
-            if kafka is not None and self._spool.records:
-                try:
-                    sent = await self._spool.step(kafka)
-                except LogUnavailable as error:
-                    self._trip(kafka, str(error))
-                except Exception:
-                    log.exception("draining failed in an unforeseen way")
-            if time.monotonic() - counted > COUNT_S:
-                counted = time.monotonic()
-                await self._count()
+            try:
+                sent = await self._drain_step()
+                if time.monotonic() - counted > COUNT_S:
+                    counted = time.monotonic()
+                    await self._look_around()
+            except Exception:
+                # What waits on the disk has no other way to Kafka: this task must live.
+                log.exception("draining failed in an unforeseen way; it goes on")
+                await asyncio.sleep(IDLE_S)
             # The pace: what was just sent is this much of a second's share.
             await asyncio.sleep(sent / self._settings.publisher.drain_records_per_s if sent else IDLE_S)
+
+    async def _drain_step(self) -> int:
+        kafka = self._kafka
+        if kafka is None or not self._spool.records:
+            return 0
+        try:
+            return await self._spool.step(kafka)
+        except LogUnavailable as error:
+            self._trip(kafka, str(error))
+            return 0
 
     async def _ping_for_ever(self) -> None:
         while True:
@@ -333,26 +342,28 @@ class FailoverLog:
             kafka = self._kafka
             if kafka is None or time.monotonic() - kafka.acked_at < PING_S:
                 continue
-            # Twice: an idle connection that the broker has closed costs the first question.
-            if not (await kafka.answers(PING_S) or await kafka.answers(PING_S / 2)):
-                self._trip(kafka, "no broker answers")
-
-    async def _count(self) -> None:
-        for one in [self._local, *self._orphans]:
             try:
-                await one.count()
-            except LogUnavailable as error:
-                log.warning("the local log can't be looked at now: %s", error)
+                # Twice: an idle connection that the broker has closed costs the first question.
+                if not (await kafka.answers(PING_S) or await kafka.answers(PING_S / 2)):
+                    self._trip(kafka, "no broker answers")
+            except Exception:
+                log.exception("asking Kafka failed in an unforeseen way; it goes on")
+
+    async def _look_around(self) -> None:
+        """Count what waits, take over what nobody drains, and see whether the topics have other partitions."""
+        await self._spool.look_around()
+        for why, rows in (("refused", self._spool.refused_rows), ("damaged", self._spool.damaged_rows)):
+            self._metrics.spool_aside.at(why).n = rows
         if self._kafka is not None:
             await self._learn_partitions(self._kafka)
 
     async def _open_local(self) -> None:
         """The local log's trouble is no reason not to serve by Kafka."""
-        for one in [self._local, *self._orphans]:
-            try:
-                await one.start()
-            except LogUnavailable as error:
-                log.error("%s", error)  # noqa: TRY400  it says what is wrong by itself
+        try:
+            await self._local.start()
+        except LogUnavailable as error:
+            log.error("%s", error)  # noqa: TRY400  it says what is wrong by itself
+        await self._look_around()
         try:
             self._partitions = await self._local.remembered_partitions()
         except LogUnavailable:

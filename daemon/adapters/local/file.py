@@ -3,7 +3,9 @@ One publisher's file: SQLite in WAL mode, where a commit returns after fsync (sy
 
 Every method blocks and belongs to one thread. Two processes may have the file open for a moment,
 the old publisher of a slot and its successor: SQLite's own locks keep their commits apart, and row
-ids only grow (AUTOINCREMENT), so a reader that follows by id misses nothing.
+ids only grow (AUTOINCREMENT), so a reader that follows by id misses nothing. They begin at the
+Unix time in milliseconds at which the file was made: also in a file that takes the place of one that
+was lost or moved aside, they are higher than any that a reader has seen.
 """
 
 from __future__ import annotations
@@ -14,13 +16,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from daemon.adapters.local import aside
+from daemon.adapters.local.layout import (
+    INSERT,
+    LAYOUT,
+    REFUSED,
+    SPOOLED,
+    Spooled,
+    bring_up,
+    create,
+    oldest_ms,
+    spooled,
+    values,
+)  # fmt: skip
 from daemon.adapters.local.rows import Row
-
-#: What a row is for. KEPT: this is the whole log. SPOOLED: Kafka has not got it yet. REFUSED: Kafka never will.
-KEPT, SPOOLED, REFUSED = 0, 1, 2
-
-#: Layout of the file (PRAGMA user_version).
-LAYOUT = 1
 
 #: How long a commit waits for the other process of the slot, seconds.
 BUSY_S = 5.0
@@ -32,21 +41,6 @@ WAL_BYTES_MAX = 64 * 1024 * 1024
 
 #: Bytes that a row takes beside its body: its columns, the indexes, half a page at its end.
 ROW_OVERHEAD_BYTES = 4096
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS batch (
-    id       INTEGER PRIMARY KEY AUTOINCREMENT,
-    state    INTEGER NOT NULL,
-    topic    TEXT NOT NULL,
-    first_ms INTEGER NOT NULL,
-    last_ms  INTEGER NOT NULL,
-    records  INTEGER NOT NULL,
-    body     BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS batch_time ON batch (last_ms);
-CREATE INDEX IF NOT EXISTS batch_spooled ON batch (id, records) WHERE state = 1;
-CREATE TABLE IF NOT EXISTS topic (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) WITHOUT ROWID;
-"""
 
 
 class Full(Exception):
@@ -61,13 +55,28 @@ class LogFile:
         self._bytes_max = bytes_max
         self._headroom_bytes = headroom_bytes
         self._connection: sqlite3.Connection | None = None
+        self._guard_fd = -1
 
     def open(self) -> None:
         """Open the file, and make it if it is not there. Raises sqlite3.Error or OSError."""
         if self._connection is not None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self.path.exists():
+        self._guard_fd = aside.guard(self.path)
+        try:
+            self._connection = self._opened()
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _opened(self) -> sqlite3.Connection:
+        size = self.path.stat().st_size if self.path.exists() else -1
+        if size <= 0 and self._wal_bytes() > 0:
+            # SQLite would throw the WAL away, and what was acknowledged last is nowhere else.
+            error = sqlite3.DatabaseError("the file is empty or gone, but its WAL is there")
+            error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise error
+        if size < 0:
             # Before SQLite does, so that envelopes are for our eyes only whatever the umask is.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -86,22 +95,56 @@ class LogFile:
                     f"{self.path} has layout {layout}, which a newer Headgate wrote; this one knows {LAYOUT}"
                 )
             if layout == 0:
-                connection.executescript(
-                    f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {LAYOUT}; COMMIT;"
-                )
+                create(connection)
+            else:
+                bring_up(connection)
             # Each time: whoever made the file, or its folder, may have died before it could do this.
             for folder in self.path.parents[:2]:
                 _sync_folder(folder)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        return connection
 
     def close(self) -> None:
         """Close the file; the next call that needs it opens it again."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            self._let_go()
+
+    def move_aside(self) -> Path | None:
+        """
+        The file is no good: move it out of the way; the next call that needs it makes a new one.
+
+        None: another process still has it open. Raises OSError.
+        """
+        self._abandon()
+        return aside.move_aside(self.path)
+
+    def restore(self, rows: Sequence[tuple[int, Row]], file: str, page: int) -> None:
+        """
+        Add salvaged rows (state, row) and remember that `file` was gone through up to `page`; raises as `write`.
+
+        Together, so that a crash neither leaves rows out nor brings them twice.
+        """
+        self.check_room(sum(len(row.body) + ROW_OVERHEAD_BYTES for _, row in rows))
+        db = self._db()
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(INSERT, [values(state, row) for state, row in rows])
+            db.execute("INSERT OR REPLACE INTO salvage (file, page) VALUES (?, ?)", (file, page))
+            db.execute("COMMIT")
+        except BaseException:
+            self._abandon()
+            raise
+
+    def salvaged_up_to(self, file: str) -> int:
+        """The page up to which `file` was gone through; 0 before the first."""
+        found = self._db().execute("SELECT page FROM salvage WHERE file = ?", (file,)).fetchone()
+        return int(found[0]) if found else 0
 
     def write(self, rows: Sequence[Row], state: int) -> None:
         """
@@ -112,17 +155,14 @@ class LogFile:
         """
         incoming = sum(len(row.body) + ROW_OVERHEAD_BYTES for row in rows)
         self.check_room(incoming)
-        self._change(
-            "INSERT INTO batch (state, topic, first_ms, last_ms, records, body) VALUES (?, ?, ?, ?, ?, ?)",
-            [(state, row.topic, row.first_ms, row.last_ms, row.records, row.body) for row in rows],
-        )
+        self._change(INSERT, [values(state, row) for row in rows])
 
-    def oldest(self, bytes_max: int) -> list[tuple[int, str, int, bytes]]:
-        """The oldest spooled rows, at least one if there is one: (id, topic, records, body), up to `bytes_max`."""
-        found: list[tuple[int, str, int, bytes]] = []
+    def oldest(self, bytes_max: int) -> list[tuple[int, str, int, bytes, int | None]]:
+        """The oldest spooled rows, at least one if there is one: (id, topic, records, body, checksum)."""
+        found: list[tuple[int, str, int, bytes, int | None]] = []
         size = 0
         cursor = self._db().execute(
-            "SELECT id, topic, records, body FROM batch INDEXED BY batch_spooled WHERE state = 1 ORDER BY id"
+            "SELECT id, topic, records, body, sum FROM batch INDEXED BY batch_spooled WHERE state = 1 ORDER BY id"
         )
         try:
             for row in cursor:
@@ -144,9 +184,13 @@ class LogFile:
         if tight:
             self._empty_wal()
 
-    def refuse(self, ids: Sequence[int]) -> None:
-        """Kafka will never take these rows: they stay, out of the drain's way."""
-        self._change("UPDATE batch SET state = 2 WHERE id = ?", [(one,) for one in ids])
+    def put_aside(self, ids: Sequence[int], state: int) -> None:
+        """These rows can't go to Kafka (REFUSED, DAMAGED): they stay, out of the drain's way."""
+        self._change("UPDATE batch SET state = ? WHERE id = ?", [(state, one) for one in ids])
+
+    def retry_refused(self) -> None:
+        """What Kafka has refused is tried again: its limit may have been raised."""
+        self._change("UPDATE batch SET state = ? WHERE state = ?", [(SPOOLED, REFUSED)])
 
     def expire(self, before_ms: int, rows_max: int) -> int:
         """Remove up to `rows_max` kept rows whose newest record is older than `before_ms`; gives how many."""
@@ -157,10 +201,13 @@ class LogFile:
             self.remove([one for (one,) in ids])
         return len(ids)
 
-    def spooled_records(self) -> int:
-        """Records that Kafka has not got yet."""
-        (count,) = self._db().execute("SELECT total(records) FROM batch WHERE state = 1").fetchone()
-        return int(count)
+    def spooled(self) -> Spooled:
+        """What is there for Kafka."""
+        return spooled(self._db())
+
+    def oldest_ms(self) -> int:
+        """Receipt of the oldest record for Kafka, Unix milliseconds; 0: there is none."""
+        return oldest_ms(self._db())
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold something."""
@@ -186,7 +233,7 @@ class LogFile:
         # Twice: what is written stands in the WAL and in the file until the WAL starts over.
         needed = self._headroom_bytes + 2 * incoming
         free = self._free_bytes()
-        if free < needed and self._idle_bytes() > 0:
+        if free < needed and self._wal_bytes() > 0:
             # The WAL and free pages are room that we hold without need.
             self._shrink()
             self._empty_wal()
@@ -205,10 +252,10 @@ class LogFile:
         disk = os.statvfs(self.path.parent)
         return disk.f_bavail * disk.f_frsize
 
-    def _idle_bytes(self) -> int:
+    def _wal_bytes(self) -> int:
         """Bytes of the WAL; 0 when it was just emptied."""
         try:
-            return self.path.with_name(self.path.name + "-wal").stat().st_size
+            return aside.wal_of(self.path).stat().st_size
         except FileNotFoundError:
             return 0
 
@@ -245,14 +292,21 @@ class LogFile:
 
     def _abandon(self) -> None:
         connection, self._connection = self._connection, None
-        if connection is None:
-            return
         try:
-            if connection.in_transaction:
-                connection.rollback()
-        except sqlite3.Error:
-            pass
-        connection.close()
+            if connection is not None:
+                try:
+                    if connection.in_transaction:
+                        connection.rollback()
+                except sqlite3.Error:
+                    pass
+                connection.close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._guard_fd >= 0:
+            os.close(self._guard_fd)
+            self._guard_fd = -1
 
 
 def _sync_folder(folder: Path) -> None:

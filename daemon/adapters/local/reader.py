@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daemon.adapters.local.log import folder_of, slots_on_disk
-from daemon.adapters.local.rows import OFFSET_PLACES, batches_of
+from daemon.adapters.local.places import folder_of, slots_on_disk
+from daemon.adapters.local.rows import OFFSET_PLACES, DamagedRow, read_row
 from daemon.config.schema import Settings
 from daemon.errors import LogUnavailable
 from daemon.ports import LogReader, Record, StoredRecord
+
+log = logging.getLogger(__name__)
 
 #: Between looks for news while following, seconds: a person who tails does not notice, a disk neither.
 LOOK_S = 0.05
@@ -94,6 +97,10 @@ class LocalReader:
                 await refill(slot)
 
 
+#: A row's id, its body and its checksum, if it has one.
+_Row = tuple[int, bytes, int | None]
+
+
 class _File:
     """One publisher's file, read from `position` on."""
 
@@ -115,34 +122,38 @@ class _File:
         return self._records(rows)
 
     def _end(self) -> int:
-        found = self._query("SELECT coalesce(max(id), 0) FROM batch", ())
+        found = self._query("SELECT coalesce(max(id), 0), x'', NULL FROM batch", ())
         return int(found[0][0]) if found else 0
 
-    def _rows(self, end: int | None) -> list[tuple[int, bytes]]:
+    def _rows(self, end: int | None) -> list[_Row]:
         if not self._began and self._since_ms >= 0:
             # Found by the index: reading all of a long log for its last minute would take its time.
             found = self._query(
-                "SELECT min(id), x'' FROM batch INDEXED BY batch_time WHERE last_ms >= ?", (self._since_ms,)
+                "SELECT min(id), x'', NULL FROM batch INDEXED BY batch_time WHERE last_ms >= ?",
+                (self._since_ms,),
             )
             if not found or found[0][0] is None:
                 return []
             self._position = found[0][0] - 1
         self._began = True
         rows = self._query(
-            "SELECT id, body FROM batch WHERE id > ? AND id <= ? AND topic = ? AND last_ms >= ? ORDER BY id LIMIT ?",
+            "SELECT id, body, sum FROM batch WHERE id > ? AND id <= ? AND topic = ? AND last_ms >= ? ORDER BY id LIMIT ?",
             (self._position, end if end is not None else 1 << 62, self._topic, self._since_ms, ROWS_PER_LOOK),
         )
         if rows:
             self._position = rows[-1][0]
         return rows
 
-    def _query(self, statement: str, values: tuple[object, ...]) -> list[tuple[int, bytes]]:
+    def _query(self, statement: str, values: tuple[object, ...]) -> list[_Row]:
         try:
             with closing(
                 sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S)
             ) as connection:
                 return connection.execute(statement, values).fetchall()
         except sqlite3.OperationalError as error:
+            if "no such column: sum" in str(error):
+                # A file that was last opened by a version that knew no checksums.
+                return self._query(statement.replace(", sum ", ", NULL "), values)
             # A publisher that is just making its file: there is nothing in it yet.
             if "no such table" in str(error) or not self._path.exists():
                 return []
@@ -150,10 +161,16 @@ class _File:
         except sqlite3.Error as error:
             raise LogUnavailable(f"the local log {self._path} can't be read: {error}") from error
 
-    def _records(self, rows: list[tuple[int, bytes]]) -> Iterator[StoredRecord]:
-        for number, body in rows:
+    def _records(self, rows: list[_Row]) -> Iterator[StoredRecord]:
+        for number, body, stored_checksum in rows:
+            try:
+                batches = read_row(self._topic, body, stored_checksum)
+            except DamagedRow as error:
+                # One bad block must not keep the readers from all that is behind it.
+                log.error("row %d of %s can't be read and is left out: %s", number, self._path, error)  # noqa: TRY400
+                continue
             partitions: dict[int, list[Record]] = {}
-            for batch in batches_of(body):
+            for batch in batches:
                 partitions.setdefault(batch.partition, []).extend(batch.records)
             # By time over the partitions, in order within each: merge keeps the order of each of its inputs.
             streams = [

@@ -2,11 +2,13 @@
 Records to rows and back: what one append puts into the file, cut so that no row is huge.
 
 A row's body is the msgpack of its PartitionBatches. Beside it stand the numbers by which rows are
-found and counted, so that nobody has to read a body for them.
+found and counted, so that nobody has to read a body for them, and a checksum: SQLite has none, and
+a flipped bit in a body would otherwise go to Kafka as if it had been sent so.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import msgspec
@@ -25,6 +27,10 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[PartitionBatch])
 
 
+class DamagedRow(ValueError):
+    """A row that is not what was written."""
+
+
 class Row(Struct, frozen=True, gc=False):
     """A row to be written; times are Unix milliseconds."""
 
@@ -33,6 +39,11 @@ class Row(Struct, frozen=True, gc=False):
     last_ms: int
     records: int
     body: bytes
+
+    @property
+    def checksum(self) -> int:
+        """See `checksum`."""
+        return checksum(self.topic, self.body)
 
 
 def to_rows(topic: str, batches: Sequence[PartitionBatch]) -> list[Row]:
@@ -59,6 +70,25 @@ def to_rows(topic: str, batches: Sequence[PartitionBatch]) -> list[Row]:
     if count:
         rows.append(Row(topic, first_ms, last_ms, count, _encoder.encode(part)))
     return rows
+
+
+def checksum(topic: str, body: bytes) -> int:
+    """CRC-32 over what must not change between the writing and the reading of a row."""
+    return zlib.crc32(body, zlib.crc32(topic.encode()))
+
+
+def read_row(topic: str, body: bytes, stored_checksum: int | None) -> list[PartitionBatch]:
+    """
+    What a row holds. `stored_checksum` is None in rows of versions that wrote none.
+
+    Raises DamagedRow with the reason.
+    """
+    if stored_checksum is not None and stored_checksum != checksum(topic, body):
+        raise DamagedRow("its checksum is wrong")
+    try:
+        return batches_of(body)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise DamagedRow(f"it can't be decoded: {error}") from None
 
 
 def batches_of(body: bytes) -> list[PartitionBatch]:

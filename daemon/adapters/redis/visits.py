@@ -54,6 +54,7 @@ class RedisVisitStore:
             f"{prefix}v:",
         )
         self._pending_s = settings.claims.pending_s
+        self._refuses = settings.redis.when_away == "refuse"
         #: claim id -> (window in ms, tag, end on the loop's clock)
         self._confirms: dict[str, tuple[int, str, float]] = {}
         #: claim id -> when it was given back, on the loop's clock
@@ -85,17 +86,25 @@ class RedisVisitStore:
                 break
 
     async def visit(self, visits: Sequence[Visit]) -> None:
+        """See VisitStore.visit. Raises StoreUnavailable when Redis is away and redis.when_away is refuse."""
         if not self._wire.up:
             self._skip(visits)
+            done = False
         elif len(visits) <= _VISITS_PER_CALL:
-            await self._trip(visits)
+            done = await self._trip(visits)
         else:
             # Written to the socket at once, in order, so that copies within one tick still meet.
-            await asyncio.gather(
-                *(
-                    self._trip(visits[at : at + _VISITS_PER_CALL])
-                    for at in range(0, len(visits), _VISITS_PER_CALL)
+            done = all(
+                await asyncio.gather(
+                    *(
+                        self._trip(visits[at : at + _VISITS_PER_CALL])
+                        for at in range(0, len(visits), _VISITS_PER_CALL)
+                    )
                 )
+            )
+        if not done and self._refuses:
+            raise StoreUnavailable(
+                "Redis is away, and without it no event is taken (redis.when_away)", self._wire.settings.retry_s
             )
 
     def confirm(self, visits: Sequence[Visit]) -> None:
