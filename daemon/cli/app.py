@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Take events from Stripe, Shopify, HubSpot, GitHub and other services.",
     ),
     "tail": ("daemon.cli.tail", "Show and follow the events on the log."),
+    "spool": ("daemon.cli.spool", "Show, drain, verify and export what waits on this machine for Kafka."),
     "demo": ("daemon.cli.demo", "Serve a page that sends events and shows what the log received."),
     "slots": ("daemon.cli.slots", "Show the processes of the running instance; bring back a parked one."),
     "restart": ("daemon.cli.restart", "Replace the running instance's processes without losing a request."),

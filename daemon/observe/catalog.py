@@ -156,7 +156,8 @@ class PublisherMetrics(Room):
         )
         self.spool_bytes = Gauge("headgate_spool_bytes", "Bytes of the local log on disk.")
         self.spool_oldest = Gauge(
-            "headgate_spool_oldest_seconds", "Age of the oldest record that Kafka has not got yet; 0: there is none."
+            "headgate_spool_oldest_seconds",
+            "Age of the oldest record that Kafka has not got yet; 0: there is none.",
         )
         self.spool_aside = Gauge(
             "headgate_spool_aside_rows",

@@ -104,7 +104,8 @@ class RedisVisitStore:
             )
         if not done and self._refuses:
             raise StoreUnavailable(
-                "Redis is away, and without it no event is taken (redis.when_away)", self._wire.settings.retry_s
+                "Redis is away, and without it no event is taken (redis.when_away)",
+                self._wire.settings.retry_s,
             )
 
     def confirm(self, visits: Sequence[Visit]) -> None:

@@ -1,0 +1,1 @@
+"""What the commands of `headgate spool` do."""
