@@ -14,10 +14,13 @@ import logging
 from daemon.actors.messages import Beat
 from daemon.actors.outbox import Outbox
 from daemon.actors.process import ChildContext, run_child
+from daemon.adapters.keystore.contracts import StoredContracts
 from daemon.adapters.keystore.directory import StoredSources
 from daemon.adapters.keystore.merchants import StoredMerchants
+from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.keystore.store import CachedKeyStore
 from daemon.adapters.keystore.webhooks import StoredWebhooks
+from daemon.adapters.postgres.contracts import ContractCatalog
 from daemon.adapters.postgres.pool import PostgresPool
 from daemon.adapters.redis.leases import LeasedRateLimiter
 from daemon.adapters.redis.visits import RedisVisitStore
@@ -55,6 +58,8 @@ async def frontend(ctx: ChildContext) -> None:
     directory = StoredSources(pool, keys, sealer, settings)
     webhooks = StoredWebhooks(pool, keys, sealer, settings)
     merchants = StoredMerchants(pool, keys, settings)
+    contracts = StoredContracts(pool, keys)
+    contract_store = ContractCatalog(pool, SharedKeys(wire, settings))
     frontends = max(1, ctx.counts.get("frontend", 1))
     limiter = LeasedRateLimiter(wire, settings, stores, frontends=frontends)
     visits = RedisVisitStore(wire, settings, stores)
@@ -63,6 +68,7 @@ async def frontend(ctx: ChildContext) -> None:
     await wire.start()
     await pool.start()
     await asyncio.gather(keys.start(), limiter.start(), visits.start(), outbox.start())
+    await contracts.start()
 
     hot_keys = HotKeys(settings.frontend.hot_key_per_s)
     ticker = Ticker(
@@ -77,7 +83,10 @@ async def frontend(ctx: ChildContext) -> None:
         oldest_s=lambda: outbox.oldest_wait_s,
         answers=lambda: outbox.answers,
     )
-    kit = Kit(settings, keys, directory, webhooks, merchants, limiter, ticker, accounts, gate=gate)
+    kit = Kit(
+        settings, keys, directory, webhooks, merchants, limiter, ticker, accounts, contracts, contract_store,
+        gate=gate,
+    )  # fmt: skip
     server = HttpServer(
         App(kit),
         ctx.listen_fd,
@@ -112,6 +121,7 @@ async def frontend(ctx: ChildContext) -> None:
     kit.bodies.stop()
     await gate.stop()
     await outbox.drain(max(0.1, deadline_s - asyncio.get_running_loop().time()))
+    await contracts.stop()
     await asyncio.gather(visits.stop(), limiter.stop(), keys.stop())
     await outbox.stop()
     await wire.stop()

@@ -23,11 +23,19 @@ from daemon.frontend.dispatch import EventsEndpoint
 from daemon.frontend.kit import Kit
 from daemon.frontend.openapi.document import encoded
 from daemon.frontend.reply import CLOSE, JSON
+from daemon.frontend.resultfly.batch import BatchEndpoint as CdpBatchEndpoint
+from daemon.frontend.resultfly.contracts import BELOW as CONTRACTS
+from daemon.frontend.resultfly.contracts import ContractEndpoint, ContractsEndpoint
+from daemon.frontend.resultfly.door import NotFound
+from daemon.frontend.resultfly.events import EventEndpoint as CdpEventEndpoint
+from daemon.frontend.resultfly.work import WorkMaker
 from daemon.frontend.rsgi import Scope, Transport
 
 log = logging.getLogger(__name__)
 
 PIXELS = "/v1/pixel/"
+#: What begins so is ResultFly's.
+RESULTFLY = "/v1/cdp/"
 
 Endpoint = Callable[[Scope, Transport], Awaitable[None]]
 
@@ -37,7 +45,7 @@ class App:
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
-        recogniser = Recogniser(kit)
+        recogniser, maker = Recogniser(kit), WorkMaker(kit)
         self._endpoints: dict[str, Endpoint] = {
             **{f"/v1/{letter}": BrowserEndpoint(kit, letter, recogniser) for letter in datafly.BROWSER_TYPES},
             **{f"/v1/{kind}": SegmentEndpoint(kit, kind, recogniser) for kind in datafly.TYPES},
@@ -45,19 +53,29 @@ class App:
             "/v1/events": EventsEndpoint(kit, recogniser),
             "/v1/batch": BatchEndpoint(kit, recogniser),
             "/v1/webhook": WebhookEndpoint(kit, recogniser),
+            "/v1/cdp/events": CdpEventEndpoint(kit, maker),
+            "/v1/cdp/events/batch": CdpBatchEndpoint(kit, maker),
+            "/v1/cdp/contracts": ContractsEndpoint(kit),
             "/datafly.js": assets.sdk(kit),
             "/openapi.json": assets.Asset(kit, encoded(), "application/json"),
             "/health": self._health,
         }
 
+        #: whatever is below a path and is no path of its own; the longer one first
+        self._prefixes: tuple[tuple[str, Endpoint], ...] = (
+            (CONTRACTS, ContractEndpoint(kit)),
+            (RESULTFLY, NotFound(kit)),
+        )
+
     @property
     def paths(self) -> frozenset[str]:
         """Every path that has an endpoint."""
-        return frozenset(self._endpoints)
+        return frozenset((*self._endpoints, f"{CONTRACTS}{{eventType}}"))
 
     async def __rsgi__(self, scope: Scope, transport: Transport) -> None:
         """One request. Never raises: whatever an endpoint does not answer is a fault of ours, and logged."""
-        endpoint = self._endpoints.get(scope.path, self._not_found)
+        path = scope.path
+        endpoint = self._endpoints.get(path) or self._below(path)
         try:
             await endpoint(scope, transport)
         except Exception as error:
@@ -65,6 +83,12 @@ class App:
                 log.debug("the caller hung up before the answer", extra={"path": scope.path})
             else:
                 log.exception("a request was not answered", extra={"path": scope.path})
+
+    def _below(self, path: str) -> Endpoint:
+        for prefix, endpoint in self._prefixes:
+            if f"{path}/".startswith(prefix):
+                return endpoint
+        return self._not_found
 
     async def _health(self, scope: Scope, transport: Transport) -> None:
         """Whether this process answers: for load balancers that only reach the ingest port."""

@@ -16,7 +16,15 @@ from daemon.frontend.rsgi import Scope
 from daemon.frontend.tick import Ticker
 from daemon.frontend.work import RandomPool
 from daemon.observe.catalog import GateMetrics
-from daemon.ports import KeyStore, MerchantDirectory, RateLimiter, SourceDirectory, WebhookDirectory
+from daemon.ports import (
+    ContractDirectory,
+    ContractStore,
+    KeyStore,
+    MerchantDirectory,
+    RateLimiter,
+    SourceDirectory,
+    WebhookDirectory,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +42,8 @@ class Kit:
         limiter: RateLimiter,
         ticker: Ticker,
         accounts: Accounts,
+        contracts: ContractDirectory,
+        contract_store: ContractStore,
         now: Callable[[], float] = time.time,
         gate: Gate | None = None,
     ) -> None:
@@ -46,6 +56,8 @@ class Kit:
         self.ticker = ticker
         self.accounts = accounts
         self.gate = gate or Gate(settings, GateMetrics())
+        self.contracts = contracts
+        self.contract_store = contract_store
         self.bodies = BodyReader(settings.server.body_timeout_s)
         self.clients = ClientAddress(settings.server.trusted_proxies)
         self.random = RandomPool()

@@ -14,7 +14,10 @@ from daemon.observe.metrics import SIZE_BUCKETS, Counter, Gauge, Histogram, Inst
 STORES = ("redis", "postgres", "kafka")
 STAGES = ("body", "decode", "stores", "publish")
 GATE_CAUSES = ("redis", "postgres", "overload", "requests")
-ENDPOINTS = ("t", "p", "i", "g", "events", "batch", "segment", "pixel", "webhook")
+ENDPOINTS = (
+    "t", "p", "i", "g", "events", "batch", "segment", "pixel", "webhook", "track", "browser_events",
+    "cdp_events", "cdp_batch", "cdp_contracts",
+)  # fmt: skip
 
 
 class Room:
@@ -56,9 +59,9 @@ class IngestMetrics(Room):
         )
         self.other_requests = Counter(
             "headgate_other_requests",
-            "Requests that carry no event: preflight, health, asset, not_found, method_not_allowed.",
+            "Requests that carry no event: preflight, health, asset, contracts, not_found, method_not_allowed.",
             "kind",
-            ("preflight", "health", "asset", "not_found", "method_not_allowed"),
+            ("preflight", "health", "asset", "contracts", "not_found", "method_not_allowed"),
         )
 
 

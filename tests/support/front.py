@@ -21,6 +21,7 @@ from daemon.frontend.server import HttpServer
 from daemon.frontend.tick import Ticker
 from daemon.observe.catalog import IngestMetrics, OutboxMetrics
 from daemon.ports import Source
+from tests.support.contracts import MemoryContracts
 from tests.support.memory import (
     MemoryKeys,
     MemoryLimiter,
@@ -59,9 +60,11 @@ class Front:
         ticker = Ticker("raw-events", 0.001, self.visits, self.outbox, HotKeys(1000), self.metrics, queue)
         accounts = Accounts(self.metrics)
         self.merchants = MemoryMerchants()
+        self.contracts = MemoryContracts()
         self.kit = Kit(
-            settings, self.keys, self.keys, self.webhooks, self.merchants, self.limiter, ticker, accounts
-        )
+            settings, self.keys, self.keys, self.webhooks, self.merchants, self.limiter, ticker, accounts,
+            contracts=self.contracts, contract_store=self.contracts,
+        )  # fmt: skip
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.listener.getsockname()[1]
         self.server = HttpServer(

@@ -7,7 +7,7 @@ from typing import Any
 from daemon.config.schema import Limits
 from daemon.events import datafly, pixel
 from daemon.events.payload import ID_CHARS_MAX, NAME_CHARS_MAX
-from daemon.frontend.openapi import answers, callers, samples
+from daemon.frontend.openapi import answers, callers, resultfly, samples
 from daemon.frontend.openapi.answers import headers
 from daemon.frontend.openapi.callers import COOKIES, json_body, parameters, size
 from daemon.frontend.openapi.schemas import Json, call_name, event_name, ref
@@ -40,6 +40,7 @@ TAGS: tuple[Json, ...] = (
         "description": "What other services send: Stripe, Shopify, HubSpot, GitHub, Standard Webhooks, or any that posts "
         "JSON. `headgate webhooks create` makes the address, says how its sender signs, and what becomes of the body.",
     },
+    *resultfly.TAGS,
     {"name": FILES, "description": "What is there for everybody, without a key."},
 )
 
@@ -66,6 +67,7 @@ def operations() -> dict[str, Json]:
     for kind in pixel.TYPES:
         made[f"/v1/pixel/{kind}"] = {"get": _pixel(kind)}
     made["/v1/webhook"] = {"post": _webhook()}
+    made.update(resultfly.operations())
     made["/datafly.js"] = _file(
         "/datafly.js", "sdk", "The browser SDK", "text/javascript", "Put it on every page of the site."
     )
