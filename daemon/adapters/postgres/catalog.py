@@ -17,6 +17,7 @@ from msgspec import Struct
 from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.postgres import checks, tokens
 from daemon.adapters.postgres.changing import changing
+from daemon.adapters.postgres.contracts import ContractCatalog
 from daemon.adapters.postgres.pool import Connection, PostgresPool, Row
 from daemon.adapters.postgres.webhooks import WebhookCatalog
 from daemon.adapters.sealing import Sealer
@@ -71,6 +72,8 @@ class SourceCatalog:
         self._mode = mode
         #: their webhooks
         self.webhooks = WebhookCatalog(pool, shared, sealer)
+        #: the contracts of ResultFly's event types
+        self.contracts = ContractCatalog(pool, shared)
 
     # --- sources ------------------------------------------------------------------------------------
 
