@@ -1,5 +1,5 @@
 """
-Files that pages of other sites load: the browser SDK.
+Files that pages of other sites load: the browser SDKs.
 
 Read and packed once at the start of the process. An answer is valid for five minutes in a browser and an hour in a
 shared cache; after that the ETag saves the body. Every encoding has its own ETag, as the bytes differ.
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import brotli
 from msgspec import Struct
 
-from daemon.events import datafly
+from daemon.events import datafly, tracklayer
 from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import Headers
 from daemon.frontend.reply import CLOSE, JSON
@@ -23,8 +24,14 @@ from daemon.frontend.rsgi import Scope, Transport
 
 #: The SDK as it is served: plain source, beside this module.
 SDK = Path(__file__).with_name("sdk") / "datafly.js"
+#: TrackLayer's, which `python -m scripts.pixel` made of the source beside it.
+PIXEL = SDK.with_name("pixel.js")
 
 CACHE_CONTROL = "public, max-age=300, s-maxage=3600, stale-while-revalidate=86400"
+#: Word for word what TrackLayer documents (contracts C.5).
+PIXEL_CACHE_CONTROL = "public, max-age=300, s-maxage=3600"
+
+_SCRIPT = "text/javascript; charset=utf-8"
 
 #: Encodings in the order in which they are chosen between equal weights.
 _PREFERRED = ("br", "gzip")
@@ -41,13 +48,36 @@ class _Packed(Struct, frozen=True):
     more: Headers
 
 
+def _datafly_refusal(text: str) -> bytes:
+    return datafly.error_body("METHOD_NOT_ALLOWED", text)
+
+
+def _tracklayer_refusal(text: str) -> bytes:
+    return tracklayer.error_body("method_not_allowed", text)
+
+
 class Asset:
     """One file at one path, for GET and HEAD from any page."""
 
-    def __init__(self, kit: Kit, content: bytes, content_type: str) -> None:
-        """`content` is served as `content_type`; `kit` tells whether the process drains, and counts."""
+    allow = "GET, HEAD"
+
+    def __init__(
+        self,
+        kit: Kit,
+        content: bytes,
+        content_type: str,
+        *,
+        cache_control: str = CACHE_CONTROL,
+        refusal: Callable[[str], bytes] = _datafly_refusal,
+    ) -> None:
+        """
+        `content` is served as `content_type`; `kit` tells whether the process drains, and counts.
+
+        `refusal` makes the body of a 405 from its text, in the shape of the product that owns the path.
+        """
         self._kit = kit
-        self._packed = _packed(content, content_type)
+        self._packed = _packed(content, content_type, cache_control)
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, transport: Transport) -> None:
         """Answer one request: 200, 304, or 405."""
@@ -55,8 +85,8 @@ class Asset:
         if scope.method not in ("GET", "HEAD"):
             named = self._kit.turned_away(scope, "method_not_allowed")
             text = f"{scope.method} is not allowed here; use GET"
-            headers = [JSON, ("allow", "GET, HEAD"), *named, *closing]
-            transport.response_bytes(405, headers, datafly.error_body("METHOD_NOT_ALLOWED", text))
+            headers = [JSON, ("allow", self.allow), *named, *closing]
+            transport.response_bytes(405, headers, self._refusal(text))
             return
         self._kit.accounts.other("asset")
         packed = self._packed[chosen(scope.headers.get("accept-encoding"))]
@@ -67,11 +97,35 @@ class Asset:
             transport.response_bytes(200, [*packed.headers, *packed.more, *closing], packed.body)
 
 
+class OpenAsset(Asset):
+    """One that also answers what a browser asks before a page's own request for it, with headers of its own."""
+
+    allow = "GET, HEAD, OPTIONS"
+
+    async def __call__(self, scope: Scope, transport: Transport) -> None:
+        """As an Asset, and 204 to a preflight."""
+        if scope.method != "OPTIONS":
+            await super().__call__(scope, transport)
+            return
+        self._kit.accounts.other("preflight")
+        closing = [CLOSE] if self._kit.draining else []
+        transport.response_empty(204, [("allow", self.allow), *PREFLIGHT, *closing])
+
+
+#: Everybody may, without credentials (contracts D).
+PREFLIGHT = [
+    ("access-control-allow-origin", "*"),
+    ("access-control-allow-methods", "GET, HEAD"),
+    ("access-control-allow-headers", "*"),
+    ("access-control-max-age", "7200"),
+]
+
+
 @cache
-def _packed(content: bytes, content_type: str) -> dict[str, _Packed]:
+def _packed(content: bytes, content_type: str, cache_control: str) -> dict[str, _Packed]:
     """Every encoding of a file; takes some 20 ms, once per process."""
     shared = [
-        ("cache-control", CACHE_CONTROL),
+        ("cache-control", cache_control),
         ("vary", "Accept-Encoding"),
         # Pages of other sites load it: as a script, with `crossorigin`, and under COEP.
         ("access-control-allow-origin", "*"),
@@ -124,4 +178,15 @@ def chosen(accept: str | None) -> str:
 
 def sdk(kit: Kit) -> Asset:
     """`/datafly.js`."""
-    return Asset(kit, SDK.read_bytes(), "text/javascript; charset=utf-8")
+    return Asset(kit, SDK.read_bytes(), _SCRIPT)
+
+
+def pixel(kit: Kit) -> Asset:
+    """`/v1/pixel.js`."""
+    return OpenAsset(
+        kit,
+        PIXEL.read_bytes(),
+        _SCRIPT,
+        cache_control=PIXEL_CACHE_CONTROL,
+        refusal=_tracklayer_refusal,
+    )
