@@ -50,8 +50,13 @@ class _Local:
         self._thread.join()
 
 
-class _PageHandler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # head and body go in two writes: the second would wait 40 ms for the first one's acknowledgement
+    disable_nagle_algorithm = True
+
+
+class _PageHandler(_Handler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -104,8 +109,7 @@ class Trouble:
     lost: bool = False
 
 
-class _DoorHandler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _DoorHandler(_Handler):
     server: _Server
 
     def _pass(self) -> None:
