@@ -314,8 +314,22 @@ class RateLimiter(Protocol):
 # --- claims and visitors ----------------------------------------------------------------------------
 
 #: What a claim came to: ours now; somebody's who has not finished; done before; done before with another
-#: tag; not asked (Redis away).
-ClaimState = Literal["new", "pending", "confirmed", "conflict", "skipped"]
+#: tag; not claimed, as its window is full; not asked (Redis away).
+ClaimState = Literal["new", "pending", "confirmed", "conflict", "limited", "skipped"]
+
+
+class Window(Struct, gc=False):
+    """
+    A sliding window that an event counts in: never more than `count` in any `period_s` seconds.
+
+    Only events that are new and get published use it up. `wait_s` is the answer where it is full: the
+    seconds until there is room.
+    """
+
+    name: str
+    count: int
+    period_s: float
+    wait_s: float = 0.0
 
 
 class Visit(Struct, gc=False):
@@ -326,8 +340,8 @@ class Visit(Struct, gc=False):
     an event must agree in ("": nothing; ResultFly: the event's type). `visitor` names the identity
     hash (None: nothing to look up): fields in `learn` are set, fields in `learn_once` only where
     they are absent, and the hash is read after that. `ttl_s` is how long the hash lives at least, in
-    seconds; a longer life is never cut short.
-    The answer is put into `claim` and `known`.
+    seconds; a longer life is never cut short. `window` is what a claimed event has to find room in.
+    The answer is put into `claim`, `known` and the window.
     """
 
     claim_id: str | None = None
@@ -337,6 +351,7 @@ class Visit(Struct, gc=False):
     learn: dict[str, str] | None = None
     learn_once: dict[str, str] | None = None
     ttl_s: float = 86400.0
+    window: Window | None = None
     claim: ClaimState = "skipped"
     known: dict[str, str] | None = None
 
@@ -357,7 +372,7 @@ class VisitStore(Protocol):
         ...
 
     def release(self, claim_id: str) -> None:
-        """The event was not published: its id is free again. Sent with the next trip."""
+        """The event was not published: its id is free again, and its place in a window. Sent with the next trip."""
         ...
 
 

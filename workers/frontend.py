@@ -24,6 +24,7 @@ from daemon.adapters.postgres.contracts import ContractCatalog
 from daemon.adapters.postgres.pool import PostgresPool
 from daemon.adapters.redis.leases import LeasedRateLimiter
 from daemon.adapters.redis.visits import RedisVisitStore
+from daemon.adapters.redis.window import WindowedVisits
 from daemon.adapters.redis.wire import RedisWire
 from daemon.adapters.sealing import load_sealer
 from daemon.events.outcome import Outcome
@@ -63,6 +64,7 @@ async def frontend(ctx: ChildContext) -> None:
     frontends = max(1, ctx.counts.get("frontend", 1))
     limiter = LeasedRateLimiter(wire, settings, stores, frontends=frontends)
     visits = RedisVisitStore(wire, settings, stores)
+    windowed = WindowedVisits(visits, wire, settings, stores)
     outbox = Outbox(ctx.queue_paths, slot=ctx.slot, settings=settings, metrics=queue)
 
     await wire.start()
@@ -72,7 +74,7 @@ async def frontend(ctx: ChildContext) -> None:
 
     hot_keys = HotKeys(settings.frontend.hot_key_per_s)
     ticker = Ticker(
-        settings.kafka.topic_raw, settings.frontend.tick_s, visits, outbox, hot_keys, ingest, queue
+        settings.kafka.topic_raw, settings.frontend.tick_s, windowed, outbox, hot_keys, ingest, queue
     )  # fmt: skip
     accounts = Accounts(ingest)
     gate = Gate(
@@ -121,6 +123,7 @@ async def frontend(ctx: ChildContext) -> None:
     kit.bodies.stop()
     await gate.stop()
     await outbox.drain(max(0.1, deadline_s - asyncio.get_running_loop().time()))
+    await windowed.stop()
     await contracts.stop()
     await asyncio.gather(visits.stop(), limiter.stop(), keys.stop())
     await outbox.stop()

@@ -30,7 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("daemon.cli.run", "Run Headgate in the foreground until Ctrl-C or TERM."),
     "check": ("daemon.cli.check", "Validate the settings, try the servers they name, print a digest."),
     "sources": ("daemon.cli.sources", "Create, list, change, disable and enable sources of events."),
-    "keys": ("daemon.cli.keys", "List and revoke the keys that callers send events with."),
+    "merchants": ("daemon.cli.merchants", "Create, list, disable and enable TrackLayer's merchants."),
+    "keys": ("daemon.cli.keys", "Create, list and revoke the keys that callers send events with."),
     "webhooks": (
         "daemon.cli.webhooks",
         "Take events from Stripe, Shopify, HubSpot, GitHub and other services.",

@@ -17,6 +17,12 @@ from daemon.roles import BY_NAME
 
 EVENT = '{"type":"track","event":"Product Viewed","properties":{"sku":"A-1","price":19.9}}'
 
+#: The shell puts in an id of its own for each time that the line is pasted, and the time.
+TRACKED = (
+    '{"event_id":"try-\'$(date +%s%N)\'","event_name":"purchase","event_time":\'$(date +%s)\',"merchant_id":"MERCHANT",'
+    '"value":129.99,"currency":"EUR"}'
+)
+
 #: Variables that a command on the same machine needs to find the same instance and log; none is a secret.
 NEEDED = ("HEADGATE_CONFIG", "HEADGATE_DATA_DIR", "HEADGATE_KAFKA__BROKERS", "HEADGATE_KAFKA__TOPIC_RAW")
 
@@ -65,6 +71,13 @@ def welcome(
             lines.append(row("secret key", str(source["secret_key"])))
         lines.append(row("keys", str(credentials)))
         lines += ["", dim("  try it:"), f"    {curl_line(settings, ingest, source, credentials)}"]
+    merchant = demo_merchant(credentials)
+    if merchant is not None:
+        lines += [
+            "",
+            dim("  or as a merchant of TrackLayer:"),
+            f"    {track_line(settings, ingest, merchant, credentials)}",
+        ]
     known = " ".join(f"{name}={shlex.quote(environ[name])}" for name in NEEDED if environ.get(name))
     lines += [
         "",
@@ -77,24 +90,44 @@ def welcome(
 
 def curl_line(settings: Settings, ingest: str, source: Mapping[str, Any], credentials: Path) -> str:
     """One line to be pasted into a shell: an event of the demo source; in production the key is read from its file."""
+    key = _key(settings, str(source["pipeline_key"]), "dk", credentials)
+    return _post(f"{ingest}/v1/t", key, EVENT)
+
+
+def track_line(settings: Settings, ingest: str, merchant: Mapping[str, Any], credentials: Path) -> str:
+    """The same for the demo merchant of TrackLayer."""
+    key = _key(settings, str(merchant["api_key"]), "tl", credentials)
+    return _post(f"{ingest}/v1/events", key, TRACKED.replace("MERCHANT", str(merchant["merchant_id"])))
+
+
+def _key(settings: Settings, key: str, prefix: str, credentials: Path) -> str:
+    """`key`; in production what reads it from its file."""
     if settings.development:
-        key = str(source["pipeline_key"])
-    else:
-        key = f"$(grep -o 'dk_[A-Za-z0-9_]*' {shlex.quote(str(credentials))} | head -n 1)"
+        return key
+    # without live or test the name of a part of the file would do as well
+    return f"$(grep -Eo '{prefix}_(live|test)_[A-Za-z0-9]+' {shlex.quote(str(credentials))} | head -n 1)"
+
+
+def _post(url: str, key: str, body: str) -> str:
     return (
-        f'curl -sS {ingest}/v1/t -H "Authorization: Bearer {key}" '
-        f"-H 'Content-Type: application/json' -d '{EVENT}'"
+        f"curl -sS {url} -H \"Authorization: Bearer {key}\" -H 'Content-Type: application/json' -d '{body}'"
     )
 
 
 def demo_source(credentials: Path) -> dict[str, Any] | None:
     """The first source of credentials.json; None when there is none."""
+    return _first(credentials, "sources", {"id", "tenant", "pipeline_key", "secret_key"})
+
+
+def demo_merchant(credentials: Path) -> dict[str, Any] | None:
+    """The first merchant of credentials.json; None when there is none."""
+    return _first(credentials, "merchants", {"merchant_id", "api_key"})
+
+
+def _first(credentials: Path, part: str, names: set[str]) -> dict[str, Any] | None:
     try:
-        [first, *_] = msgspec.json.decode(credentials.read_bytes())["sources"]
-    except (OSError, ValueError, KeyError, TypeError):
+        entries = msgspec.json.decode(credentials.read_bytes(), type=dict[str, Any])[part]
+    except (OSError, ValueError, KeyError):
         return None
-    return (
-        first
-        if isinstance(first, dict) and {"id", "tenant", "pipeline_key", "secret_key"} <= first.keys()
-        else None
-    )
+    first = entries[0] if isinstance(entries, list) and entries else None
+    return first if isinstance(first, dict) and names <= first.keys() else None

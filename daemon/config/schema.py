@@ -175,6 +175,20 @@ class Resultfly(Section, frozen=True):
         return self.regions.get(tenant, self.default_region)
 
 
+class Tracklayer(Section, frozen=True):
+    """TrackLayer."""
+
+    browser_events_max: Annotated[
+        int,
+        _meta(
+            "events of pages that one address (IPv6: its /64) may send to one merchant within the window",
+            ge=1,
+            le=100_000,
+        ),
+    ] = 30
+    browser_window_s: Annotated[float, _meta("that window, in seconds", gt=0, le=86400)] = 60.0
+
+
 class Kafka(Section, frozen=True):
     """The event log. Without brokers, the local log is the whole log."""
 
@@ -363,6 +377,7 @@ class Settings(Section, frozen=True):
     limits: Limits = field(default_factory=Limits)
     datafly: Datafly = field(default_factory=Datafly)
     resultfly: Resultfly = field(default_factory=Resultfly)
+    tracklayer: Tracklayer = field(default_factory=Tracklayer)
     kafka: Kafka = field(default_factory=Kafka)
     log: LocalLog = field(default_factory=LocalLog)
     postgres: Postgres = field(default_factory=Postgres)

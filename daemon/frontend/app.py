@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from daemon.events import datafly, pixel
+from daemon.events import datafly, pixel, tracklayer
 from daemon.frontend import assets
 from daemon.frontend.datafly.batch import BatchEndpoint
 from daemon.frontend.datafly.browser import BrowserEndpoint
@@ -30,10 +30,13 @@ from daemon.frontend.resultfly.door import NotFound
 from daemon.frontend.resultfly.events import EventEndpoint as CdpEventEndpoint
 from daemon.frontend.resultfly.work import WorkMaker
 from daemon.frontend.rsgi import Scope, Transport
+from daemon.frontend.tracklayer.browser import CORS, BrowserEventsEndpoint
 
 log = logging.getLogger(__name__)
 
 PIXELS = "/v1/pixel/"
+#: What begins so is TrackLayer's.
+TRACKLAYER = "/v1/browser/"
 #: What begins so is ResultFly's.
 RESULTFLY = "/v1/cdp/"
 
@@ -51,6 +54,7 @@ class App:
             **{f"/v1/{kind}": SegmentEndpoint(kit, kind, recogniser) for kind in datafly.TYPES},
             **{f"{PIXELS}{kind}": PixelEndpoint(kit, kind, recogniser) for kind in pixel.TYPES},
             "/v1/events": EventsEndpoint(kit, recogniser),
+            "/v1/browser/events": BrowserEventsEndpoint(kit),
             "/v1/batch": BatchEndpoint(kit, recogniser),
             "/v1/webhook": WebhookEndpoint(kit, recogniser),
             "/v1/cdp/events": CdpEventEndpoint(kit, maker),
@@ -108,6 +112,10 @@ class App:
         if scope.path.startswith(PIXELS):
             reply = gif_error(404, "NOT_FOUND", named)
             transport.response_bytes(reply.status, reply.headers, reply.body)
+            return
+        if scope.path.startswith(TRACKLAYER):
+            text = f"there is nothing at {scope.path[:200]}; pages send to /v1/browser/events"
+            transport.response_bytes(404, [JSON, *CORS, *named], tracklayer.error_body("not_found", text))
             return
         text = f"there is nothing at {scope.path[:200]}; browsers send to /v1/t, /v1/p, /v1/i and /v1/g"
         transport.response_bytes(404, [JSON, *named], datafly.error_body("NOT_FOUND", text))

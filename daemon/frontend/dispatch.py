@@ -8,37 +8,39 @@ whatever they hold. The body is never looked at for that.
 from __future__ import annotations
 
 from daemon.events.outcome import Outcome
+from daemon.frontend.datafly.recognise import Recogniser
 from daemon.frontend.datafly.server import ServerEndpoint
 from daemon.frontend.endpoint import Call
+from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import Refusal
-from daemon.frontend.reply import Reply, tracklayer_error
+from daemon.frontend.reply import Reply
+from daemon.frontend.rsgi import Scope, Transport
+from daemon.frontend.tracklayer.server import PREFIX, TrackEndpoint, bearer
 
-TRACKLAYER_PREFIX = "tl_"
+
+class EventsEndpoint:
+    """The shared path; what shows no credential, or one of neither product, is answered as Datafly's."""
+
+    def __init__(self, kit: Kit, recogniser: Recogniser) -> None:
+        self._datafly = SignedEventsEndpoint(kit, recogniser)
+        self._tracklayer = TrackEndpoint(kit)
+
+    async def __call__(self, scope: Scope, transport: Transport) -> None:
+        """Answer one request."""
+        if not scope.headers.get("x-signature") and bearer(scope).startswith(PREFIX):
+            await self._tracklayer(scope, transport)
+        else:
+            await self._datafly(scope, transport)
 
 
-class EventsEndpoint(ServerEndpoint):
-    """The shared path, with Datafly's rules for whatever is not TrackLayer's."""
+class SignedEventsEndpoint(ServerEndpoint):
+    """Datafly's, which refuses what speaks for both products."""
 
     async def steps(self, call: Call) -> Reply:
-        """Refuse what speaks for both products; the rest is Datafly's."""
-        headers = call.scope.headers
-        scheme, _, token = str(headers.get("authorization", "")).partition(" ")
-        tracklayer = scheme.lower() == "bearer" and token.strip().startswith(TRACKLAYER_PREFIX)
-        if not tracklayer:
-            return await super().steps(call)
-        if self.signature(call.scope) is not None:
+        """As everywhere, unless there is a TrackLayer key beside the signature."""
+        if bearer(call.scope).startswith(PREFIX):
             raise Refusal(
                 Outcome.INVALID_PAYLOAD,
                 "X-Signature and a tl_ key are two products' credentials; send one of them",
             )
-        raise TrackLayerRefusal(Outcome.INVALID_KEY, "unknown API key")
-
-    def error(self, refusal: Refusal) -> Reply:
-        """In the shape of the product that the credential belongs to."""
-        if isinstance(refusal, TrackLayerRefusal):
-            return tracklayer_error(refusal)
-        return super().error(refusal)
-
-
-class TrackLayerRefusal(Refusal):
-    """A request with a TrackLayer key ends here."""
+        return await super().steps(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from daemon.events import datafly, tracklayer
+from daemon.events import datafly
 from daemon.frontend.refusal import Headers, Refusal
 
 JSON = ("content-type", "application/json")
@@ -23,11 +23,3 @@ def datafly_error(refusal: Refusal) -> Reply:
     """`{"error":{"code","message"}}`."""
     status, code = datafly.ERRORS[refusal.outcome]
     return Reply(status, [JSON, *refusal.headers], datafly.error_body(refusal.code or code, refusal.message))
-
-
-def tracklayer_error(refusal: Refusal) -> Reply:
-    """`{"success":false,"error","message","details"}`."""
-    status, code = tracklayer.ERRORS[refusal.outcome]
-    return Reply(
-        status, [JSON, *refusal.headers], tracklayer.error_body(refusal.code or code, refusal.message)
-    )

@@ -144,6 +144,8 @@ class Ticker:
                 work.outcome = Outcome.DUPLICATE
             elif claim == "conflict":
                 work.outcome = Outcome.CONFLICT
+            elif claim == "limited":
+                work.outcome = Outcome.RATE_LIMITED
             elif claim != "pending":
                 to_publish.append(work)
         return to_publish

@@ -121,7 +121,9 @@ def _intro(document: Json, title: str) -> str:
         f"URL={DEFAULT_URL}\nKEY=dk_…      # a pipeline key\nSECRET=sk_…   # the secret key of the same source\n"
         "headgate sources create --tenant acme --name shop --origin https://shop.example.com   # prints both\n\n"
         "WEBHOOK=wh_… WEBHOOK_SECRET=…\n"
-        "headgate webhooks create --source src_… --kind github                                 # prints both"
+        "headgate webhooks create --source src_… --kind github                                 # prints both\n\n"
+        "TL_KEY=tl_… MERCHANT=…\n"
+        "headgate merchants create --name Shop                                                 # prints both"
     )
     return (
         f"<header><h1>{escape(title)}</h1><p class=lead>{prose(head)} Version {escape(info['version'])}; for programs: "

@@ -11,18 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.postgres import checks
-from daemon.adapters.postgres.catalog import SourceCatalog
 from daemon.adapters.postgres.demo import ensure_demo
 from daemon.adapters.postgres.migrate import migrate, migrations
 from daemon.adapters.postgres.pool import PostgresPool
 from daemon.adapters.sealing import Sealer, load_sealer
 from daemon.config.schema import Postgres
 from daemon.errors import HeadgateError, NotFound, SettingsError, StoreUnavailable, UsageError
-from tests.support.stores import running_wire, settings_for
-
-KEY = bytes(range(32))
+from tests.support.catalog import KEY, running_catalog
+from tests.support.stores import settings_for
 
 
 @asynccontextmanager
@@ -33,14 +30,6 @@ async def running_pool(dsn: str, pool_max: int = 4) -> AsyncIterator[PostgresPoo
         yield pool
     finally:
         await pool.stop()
-
-
-@asynccontextmanager
-async def running_catalog(dsn: str, redis_url: str = "unix:///nowhere") -> AsyncIterator[SourceCatalog]:
-    settings = settings_for(redis_url, dsn)
-    async with running_pool(dsn) as pool, running_wire(settings) as wire:
-        await migrate(pool)
-        yield SourceCatalog(pool, SharedKeys(wire, settings), Sealer(KEY), "production")
 
 
 async def test_many_processes_migrate_at_once(postgres_dsn: str) -> None:
@@ -237,30 +226,52 @@ def test_bad_names_are_refused(bad: str) -> None:
         checks.name(bad, "tenant")
 
 
-async def test_the_demo_source_is_made_once(postgres_dsn: str, tmp_path: Path) -> None:
+async def test_the_demo_is_made_once(postgres_dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "data" / "credentials.json"
     async with running_catalog(postgres_dsn) as catalog:
-        keys = await asyncio.gather(*(ensure_demo(catalog, path.parent, "development") for _ in range(4)))
-        assert len(set(keys)) == 1
+        made = await asyncio.gather(*(ensure_demo(catalog, path.parent, "development") for _ in range(4)))
+        assert len(set(made)) == 1
+        demo = made[0]
         assert json.loads(path.read_text()) == {
             "sources": [
                 {
-                    "id": keys[0].id,
+                    "id": demo.source.id,
                     "tenant": "demo",
-                    "pipeline_key": keys[0].pipeline_key,
-                    "secret_key": keys[0].secret_key,
+                    "pipeline_key": demo.source.pipeline_key,
+                    "secret_key": demo.source.secret_key,
                 }
-            ]
+            ],
+            "cdp_keys": [
+                {
+                    "tenant": "demo",
+                    "api_key": demo.cdp_key.api_key,
+                    "scopes": ["cdp:events:write", "cdp:contracts:write", "cdp:contracts:read"],
+                }
+            ],
+            "merchants": [
+                {
+                    "merchant_id": demo.merchant.merchant_id,
+                    "tenant": "demo",
+                    "api_key": demo.merchant.api_key,
+                }
+            ],
         }
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert [source.id for source in await catalog.list_sources()] == [keys[0].id]
-        assert (await catalog.get_source(keys[0].id)).origins
+        assert [source.id for source in await catalog.list_sources()] == [demo.source.id]
+        assert (await catalog.get_source(demo.source.id)).origins
+        [merchant] = await catalog.merchants.list()
+        assert (merchant.merchant_id, merchant.tenant) == (demo.merchant.merchant_id, "demo")
+        keys = {key.kind: key for key in await catalog.list_keys()}
+        assert len(keys) == 4
+        assert demo.cdp_key.api_key.startswith(f"{keys['cdp'].prefix}")
+        assert keys["merchant"].scopes == ("events:write",)
         # A revoked demo key stays revoked.
-        await catalog.revoke_key(keys[0].pipeline_key)
-        assert await ensure_demo(catalog, path.parent, "development") == keys[0]
+        for token in (demo.source.pipeline_key, demo.cdp_key.api_key, demo.merchant.api_key):
+            await catalog.revoke_key(token)
+        assert await ensure_demo(catalog, path.parent, "development") == demo
 
 
-async def test_a_lost_credentials_file_gets_a_new_pair(
+async def test_a_lost_credentials_file_gets_new_keys(
     postgres_dsn: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "credentials.json"
@@ -268,39 +279,52 @@ async def test_a_lost_credentials_file_gets_a_new_pair(
         old = await ensure_demo(catalog, tmp_path, "production")
         path.write_text("{ not json")
         new = await ensure_demo(catalog, tmp_path, "production")
-        assert new.id == old.id
-        assert new.pipeline_key != old.pipeline_key
+        assert new.source.id == old.source.id
+        assert new.source.pipeline_key != old.source.pipeline_key
         assert "was lost" in caplog.text
-        assert await catalog.secret_of(new.id) == new.secret_key
-        assert json.loads(path.read_text())["sources"][0]["pipeline_key"] == new.pipeline_key
-        assert (await catalog.get_source(new.id)).origins == ()
+        assert await catalog.secret_of(new.source.id) == new.source.secret_key
+        assert json.loads(path.read_text())["sources"][0]["pipeline_key"] == new.source.pipeline_key
+        assert (await catalog.get_source(new.source.id)).origins == ()
+        assert new.merchant.merchant_id == old.merchant.merchant_id
+        assert new.merchant.api_key != old.merchant.api_key
+        assert new.cdp_key.api_key != old.cdp_key.api_key
+        assert len(await catalog.merchants.list()) == 1
 
 
 async def test_credentials_of_another_database_are_replaced(postgres_dsn: str, tmp_path: Path) -> None:
     path = tmp_path / "credentials.json"
-    other = {"id": "src_x", "tenant": "demo", "pipeline_key": "dk_live_x", "secret_key": "sk_x"}
-    path.write_text(json.dumps({"sources": [other], "merchants": [{"merchant_id": "m"}]}))
+    other = {
+        "sources": [{"id": "src_x", "tenant": "demo", "pipeline_key": "dk_live_x", "secret_key": "sk_x"}],
+        "cdp_keys": [{"tenant": "demo", "api_key": "cdp_live_x", "scopes": ["cdp:events:write"]}],
+        "merchants": [{"merchant_id": "m", "tenant": "demo", "api_key": "tl_live_x"}],
+        "more": 1,
+    }
+    path.write_text(json.dumps(other))
     async with running_catalog(postgres_dsn) as catalog:
-        keys = await ensure_demo(catalog, tmp_path, "production")
-        assert json.loads(path.read_text()) == {
-            "sources": [
-                {
-                    "id": keys.id,
-                    "tenant": "demo",
-                    "pipeline_key": keys.pipeline_key,
-                    "secret_key": keys.secret_key,
-                }
-            ]
-        }
+        demo = await ensure_demo(catalog, tmp_path, "production")
+        written = json.loads(path.read_text())
+        assert written.keys() == {"sources", "cdp_keys", "merchants"}
+        assert written["sources"][0]["pipeline_key"] == demo.source.pipeline_key
+        assert written["cdp_keys"][0]["api_key"] == demo.cdp_key.api_key != "cdp_live_x"
+        assert written["merchants"][0]["merchant_id"] == demo.merchant.merchant_id != "m"
 
 
-async def test_other_parts_of_the_credentials_survive_a_new_pair(postgres_dsn: str, tmp_path: Path) -> None:
+async def test_a_file_of_an_older_headgate_gains_what_it_lacks(
+    postgres_dsn: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "credentials.json"
     async with running_catalog(postgres_dsn) as catalog:
-        await ensure_demo(catalog, tmp_path, "production")
-        path.write_text(json.dumps({"sources": [], "cdp_keys": [{"api_key": "cdp_x"}]}))
-        await ensure_demo(catalog, tmp_path, "production")
-        assert json.loads(path.read_text())["cdp_keys"] == [{"api_key": "cdp_x"}]
+        old = await ensure_demo(catalog, tmp_path, "production")
+        source = json.loads(path.read_text())["sources"]
+        path.write_text(json.dumps({"sources": source, "notes": "mine", "merchants": [{"merchant_id": 5}]}))
+        new = await ensure_demo(catalog, tmp_path, "production")
+        written = json.loads(path.read_text())
+        assert (written["sources"], written["notes"]) == (source, "mine")
+        assert written["cdp_keys"][0]["api_key"] == new.cdp_key.api_key
+        assert written["merchants"][0]["api_key"] == new.merchant.api_key
+        assert (new.source, new.merchant.merchant_id) == (old.source, old.merchant.merchant_id)
+        assert "was lost" not in caplog.text
+        assert "merchants" in caplog.text
 
 
 def test_a_sealed_secret_opens_only_with_its_key_and_context() -> None:

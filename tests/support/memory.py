@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from daemon.errors import LogUnavailable, StoreUnavailable
@@ -117,6 +118,9 @@ class MemoryVisits:
     def __init__(self) -> None:
         self.claims: dict[str, str] = {}
         self.hashes: dict[str, dict[str, str]] = {}
+        #: window's name -> claim id -> when it was taken, by `now` (seconds)
+        self.windows: dict[str, dict[str, float]] = {}
+        self.now: Callable[[], float] = time.monotonic
         self.away = False
 
     async def visit(self, visits: Sequence[Visit]) -> None:
@@ -126,6 +130,9 @@ class MemoryVisits:
                 visit.claim, visit.known = "skipped", None
                 continue
             if visit.claim_id is not None:
+                if visit.claim_id not in self.claims and not self._has_room(visit):
+                    visit.claim = "limited"
+                    continue
                 state = self.claims.setdefault(visit.claim_id, "")
                 if state.startswith("confirmed"):
                     visit.claim = "confirmed" if state == f"confirmed{visit.claim_tag}" else "conflict"
@@ -146,8 +153,25 @@ class MemoryVisits:
                 self.claims[visit.claim_id] = f"confirmed{visit.claim_tag}"
 
     def release(self, claim_id: str) -> None:
-        """Free again."""
+        """Free again, and so is its place."""
         self.claims.pop(claim_id, None)
+        for taken in self.windows.values():
+            taken.pop(claim_id, None)
+
+    def _has_room(self, visit: Visit) -> bool:
+        """As window.lua does it: a place is taken where there is one."""
+        window, now = visit.window, self.now()
+        if window is None:
+            return True
+        taken = self.windows.setdefault(window.name, {})
+        for claim_id, at in list(taken.items()):
+            if at <= now - window.period_s:
+                del taken[claim_id]
+        if len(taken) >= window.count:
+            window.wait_s = sorted(taken.values())[-window.count] + window.period_s - now
+            return False
+        taken[visit.claim_id or ""] = now
+        return True
 
 
 class MemoryOutbox:

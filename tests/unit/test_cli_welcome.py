@@ -13,6 +13,7 @@ from daemon.cli.checking.digest import differences
 from daemon.cli.welcome import curl_line, demo_source, welcome
 from daemon.config.address import reachable
 from daemon.config.load import load
+from daemon.events.tracklayer import decode
 
 SOURCE = {
     "id": "src_1",
@@ -21,9 +22,23 @@ SOURCE = {
     "secret_key": "sk_live_xyz789",
 }
 
+MERCHANT = {
+    "merchant_id": "3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+    "tenant": "demo",
+    "api_key": "tl_live_ghiJKL456",
+}
+
+
+def shown(line: str) -> list[str]:
+    """The arguments that a shell would give to curl."""
+    done = subprocess.run(
+        ["sh", "-c", line.replace("curl", "printf '%s\\n'", 1)], capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
 
 def write_credentials(folder: Path) -> None:
-    (folder / "credentials.json").write_text(json.dumps({"sources": [SOURCE]}))
+    (folder / "credentials.json").write_text(json.dumps({"sources": [SOURCE], "merchants": [MERCHANT]}))
 
 
 def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
@@ -48,12 +63,19 @@ def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
     assert "HEADGATE_CONFIG='config/my file.toml' .venv/bin/headgate tail --follow" in text
     assert "hidden" not in text
     assert "\x1b" not in text
-    [curl] = [line.strip() for line in text.splitlines() if "curl" in line]
+    curl, track = [line.strip() for line in text.splitlines() if "curl" in line]
     words = shlex.split(curl)
     assert words[0] == "curl"
     assert "http://127.0.0.1:8123/v1/t" in words
     assert "Authorization: Bearer dk_live_abcDEF123" in words
     assert json.loads(words[words.index("-d") + 1])["type"] == "track"
+    words = shown(track)
+    assert "http://127.0.0.1:8123/v1/events" in words
+    assert "Authorization: Bearer tl_live_ghiJKL456" in words
+    body = words[words.index("-d") + 1]
+    event = decode(body.encode())
+    assert (event.merchant_id, event.value) == (MERCHANT["merchant_id"], 129.99)
+    assert shown(track)[-1] != body  # each time it is another event
 
 
 def test_in_production_no_key_is_printed_and_the_line_reads_it_from_the_file(tmp_path: Path) -> None:
@@ -64,14 +86,14 @@ def test_in_production_no_key_is_printed_and_the_line_reads_it_from_the_file(tmp
     text = welcome(settings, "headgate", colour=False, environ={})
     assert "dk_live" not in text
     assert "sk_live" not in text
+    assert "tl_live_" not in text
     assert str(folder / "credentials.json") in text
     source = demo_source(folder / "credentials.json")
     assert source is not None
     line = curl_line(settings, "http://127.0.0.1:8080", source, folder / "credentials.json")
-    shown = subprocess.run(
-        ["sh", "-c", line.replace("curl", "printf '%s\\n'", 1)], capture_output=True, text=True, check=True
-    )
-    assert "Authorization: Bearer dk_live_abcDEF123" in shown.stdout.splitlines()
+    assert "Authorization: Bearer dk_live_abcDEF123" in shown(line)
+    [track] = [one.strip() for one in text.splitlines() if "/v1/events" in one]
+    assert "Authorization: Bearer tl_live_ghiJKL456" in shown(track)
 
 
 def test_colours_are_asked_for(tmp_path: Path) -> None:
@@ -80,7 +102,8 @@ def test_colours_are_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", '{"sources":[]}', '{"sources":[{"id":"src_1"}]}', "[1]", '{"sources":[3]}']
+    "text",
+    ["", "{}", '{"sources":[]}', '{"sources":[{"id":"src_1"}]}', "[1]", '{"sources":[3]}', '{"sources":5}'],
 )
 def test_credentials_that_say_nothing_are_no_fault(text: str, tmp_path: Path) -> None:
     (tmp_path / "credentials.json").write_text(text)

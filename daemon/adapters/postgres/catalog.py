@@ -16,8 +16,11 @@ from msgspec import Struct
 
 from daemon.adapters.keystore.shared import SharedKeys
 from daemon.adapters.postgres import checks, tokens
+from daemon.adapters.postgres.apikeys import ApiKeyCatalog
 from daemon.adapters.postgres.changing import changing
 from daemon.adapters.postgres.contracts import ContractCatalog
+from daemon.adapters.postgres.keyinfo import KeyInfo, KeyKind, key_info
+from daemon.adapters.postgres.merchants import MerchantCatalog
 from daemon.adapters.postgres.pool import Connection, PostgresPool, Row
 from daemon.adapters.postgres.webhooks import WebhookCatalog
 from daemon.adapters.sealing import Sealer
@@ -25,7 +28,6 @@ from daemon.errors import NotFound, UsageError
 from daemon.ports import Source
 
 Mode = Literal["development", "production"]
-KeyKind = Literal["pipeline", "secret", "cdp", "merchant"]
 
 #: Keys that an ambiguous prefix names in its error.
 _CANDIDATES = 10
@@ -37,20 +39,6 @@ class SourceInfo(Source, frozen=True, gc=False, kw_only=True):
 
     created_at: datetime
     updated_at: datetime
-
-
-class KeyInfo(Struct, frozen=True, kw_only=True):
-    """A key as it may be shown. `prefix` is its beginning; `source_id` is None for keys of a tenant or merchant."""
-
-    id: str
-    kind: KeyKind
-    prefix: str
-    tenant: str
-    source_id: str | None
-    merchant_id: str | None
-    scopes: tuple[str, ...]
-    created_at: datetime
-    revoked_at: datetime | None
 
 
 class Created(Struct, frozen=True):
@@ -74,6 +62,9 @@ class SourceCatalog:
         self.webhooks = WebhookCatalog(pool, shared, sealer)
         #: the contracts of ResultFly's event types
         self.contracts = ContractCatalog(pool, shared)
+        #: TrackLayer's merchants, and the keys that servers of ResultFly and TrackLayer have
+        self.merchants = MerchantCatalog(pool, shared)
+        self.api_keys = ApiKeyCatalog(pool, shared, self.merchants, mode)
 
     # --- sources ------------------------------------------------------------------------------------
 
@@ -158,7 +149,7 @@ class SourceCatalog:
     async def list_keys(self) -> list[KeyInfo]:
         """All keys, revoked ones too, oldest first."""
         rows = await self._pool.fetch("SELECT * FROM keys ORDER BY created_at, id")
-        return [_key_info(row) for row in rows]
+        return [key_info(row) for row in rows]
 
     async def revoke_key(self, id_or_prefix: str) -> KeyInfo:
         """
@@ -198,7 +189,7 @@ class SourceCatalog:
                     "UPDATE sources SET secret_sealed = NULL, version = version + 1, updated_at = now() WHERE id = $1",
                     row["source_id"],
                 )
-        return _key_info(row)
+        return key_info(row)
 
     async def holds_key(self, source_id: str, token: str) -> bool:
         """Whether `token` is, or was until it was revoked, a key of that source."""
@@ -291,21 +282,6 @@ def _source_info(row: Row) -> SourceInfo:
         version=row["version"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
-    )
-
-
-def _key_info(row: Row) -> KeyInfo:
-    merchant_id = row["merchant_id"]
-    return KeyInfo(
-        id=row["id"],
-        kind=row["kind"],
-        prefix=row["prefix"],
-        tenant=row["tenant"],
-        source_id=row["source_id"],
-        merchant_id=None if merchant_id is None else str(merchant_id),
-        scopes=tuple(row["scopes"]),
-        created_at=row["created_at"],
-        revoked_at=row["revoked_at"],
     )
 
 

@@ -14,8 +14,9 @@ _KEY_CHARS = 32
 _ID_CHARS = 16
 #: Standard Webhooks asks for 24 to 64 bytes.
 _WEBHOOK_KEY_BYTES = 32
-#: Characters of a key's random part that are shown (contracts A: `sk_a1b2`).
+#: Characters of a key's random part that are shown (contracts A: `sk_a1b2`); of TrackLayer's more (C.1: `tl_live_XXXXXX`).
 _SHOWN_CHARS = 4
+_SHOWN_CHARS_TL = 6
 
 
 def new_id(prefix: Literal["src", "key", "wh"]) -> str:
@@ -26,6 +27,12 @@ def new_id(prefix: Literal["src", "key", "wh"]) -> str:
 def new_pipeline_key(mode: Literal["development", "production"]) -> str:
     """`dk_live_…` in production, `dk_test_…` in development."""
     return f"dk_{'live' if mode == 'production' else 'test'}_{_random(_KEY_CHARS)}"
+
+
+def new_api_key(kind: Literal["cdp", "merchant"], mode: Literal["development", "production"]) -> str:
+    """`cdp_live_…` (ResultFly) or `tl_live_…` (TrackLayer); in development `…_test_…`."""
+    product = "cdp" if kind == "cdp" else "tl"
+    return f"{product}_{'live' if mode == 'production' else 'test'}_{_random(_KEY_CHARS)}"
 
 
 def new_secret_key() -> str:
@@ -48,7 +55,7 @@ def digest(token: str) -> bytes:
 def shown_prefix(token: str) -> str:
     """The part of a key that may be shown: its kind and the first characters."""
     kind, _, rest = token.rpartition("_")
-    return f"{kind}_{rest[:_SHOWN_CHARS]}"
+    return f"{kind}_{rest[: _SHOWN_CHARS_TL if kind.startswith('tl_') else _SHOWN_CHARS]}"
 
 
 def _random(count: int) -> str:

@@ -21,6 +21,8 @@ class Script:
 
 #: Claims and identities of a tick.
 TICK = Script("tick")
+#: Claims of a tick whose events count in sliding windows.
+WINDOW = Script("window")
 #: Slices of rate limits.
 LEASE = Script("lease")
 #: What is cached of a key: a put that an older load can't overdo, and the mark that a change leaves.
@@ -28,4 +30,4 @@ KEYS_PUT = Script("keys_put")
 KEYS_CHANGED = Script("keys_changed")
 
 #: Loaded when a connection opens, so that no call has to.
-ALL = (TICK, LEASE, KEYS_PUT, KEYS_CHANGED)
+ALL = (TICK, WINDOW, LEASE, KEYS_PUT, KEYS_CHANGED)

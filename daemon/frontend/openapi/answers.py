@@ -239,11 +239,6 @@ def responses() -> dict[str, Json]:
     made = everywhere()
     for family in FAMILIES:
         made.update(family.responses())
-    # The path is shared with TrackLayer, which answers for its own keys in its own shape.
-    shared = made["Server401"]
-    shared["description"] += "\nWith a `tl_…` key: TrackLayer's answer."
-    body = shared["content"]["application/json"]
-    body["schema"] = {"oneOf": [body["schema"], ref("Rejection")]}
     return made
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from daemon.config.schema import Limits
 from daemon.events import datafly, pixel
 from daemon.events.payload import ID_CHARS_MAX, NAME_CHARS_MAX
-from daemon.frontend.openapi import answers, callers, resultfly, samples
+from daemon.frontend.openapi import answers, callers, resultfly, samples, tracklayer
 from daemon.frontend.openapi.answers import headers
 from daemon.frontend.openapi.callers import COOKIES, json_body, parameters, size
 from daemon.frontend.openapi.schemas import Json, call_name, event_name, ref
@@ -41,6 +41,7 @@ TAGS: tuple[Json, ...] = (
         "JSON. `headgate webhooks create` makes the address, says how its sender signs, and what becomes of the body.",
     },
     *resultfly.TAGS,
+    tracklayer.TAG_ABOUT,
     {"name": FILES, "description": "What is there for everybody, without a key."},
 )
 
@@ -60,7 +61,7 @@ def operations() -> dict[str, Json]:
     made: dict[str, Json] = {}
     for letter, kind in datafly.BROWSER_TYPES.items():
         made[f"/v1/{letter}"] = {"post": _browser(letter, kind), "options": _preflight(letter)}
-    made["/v1/events"] = {"post": _events()}
+    made["/v1/events"] = {"post": tracklayer.shared_events(_events())}
     made["/v1/batch"] = {"post": _batch()}
     for kind in sorted(datafly.TYPES, key=list(samples.EVENTS).index):
         made[f"/v1/{kind}"] = {"post": _segment(kind)}
@@ -68,6 +69,7 @@ def operations() -> dict[str, Json]:
         made[f"/v1/pixel/{kind}"] = {"get": _pixel(kind)}
     made["/v1/webhook"] = {"post": _webhook()}
     made.update(resultfly.operations())
+    made.update(tracklayer.operations())
     made["/datafly.js"] = _file(
         "/datafly.js", "sdk", "The browser SDK", "text/javascript", "Put it on every page of the site."
     )

@@ -2,7 +2,8 @@
 The document's examples: a body of every type of event, and lines for a shell.
 
 The lines use variables: `$URL` (the ingest port), `$KEY` (a pipeline key), `$SECRET` (its source's secret key),
-`$WEBHOOK` and `$WEBHOOK_SECRET` (a webhook of kind github). A test runs every one of them.
+`$WEBHOOK` and `$WEBHOOK_SECRET` (a webhook of kind github), `$TL_KEY` and `$MERCHANT` (a merchant's key and id). A test
+runs every one of them.
 """
 
 from __future__ import annotations
@@ -160,3 +161,23 @@ def pixel(kind: str) -> str:
 def get(path: str) -> str:
     """A line that asks for a file."""
     return f'curl -sS -D - -o /dev/null "$URL{path}"'
+
+
+#: A merchant's event with an id of its own; `sh` puts time and merchant in.
+_TRACKED = (
+    '{"event_id":"order-\'$(date +%s%N)\'","event_name":"purchase","event_time":\'$(date +%s)\','
+    '"merchant_id":"\'$MERCHANT\'","value":129.99,"currency":"USD"}'
+)
+
+
+def track_server() -> str:
+    """A line for TrackLayer's server path."""
+    return f'curl -sS "$URL/v1/events" -H "Authorization: Bearer $TL_KEY" {_JSON} \\\n  -d \'{_TRACKED}\''
+
+
+def track_browser() -> str:
+    """A line that sends as a page does, with a browser's name: curl's own is a bot's."""
+    return (
+        f'curl -sS "$URL/v1/browser/events" -A "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0" \\\n'
+        f"  {_JSON} -d '{_TRACKED}'"
+    )

@@ -35,7 +35,10 @@ _ANSWERS: tuple[type[Struct], ...] = (
     datafly.Success,
     datafly.BatchAnswer,
     datafly.ErrorAnswer,
+    tracklayer.Accepted,
+    tracklayer.Dropped,
     tracklayer.Rejection,
+    tracklayer.Duplicate,
 )
 
 _REF = "#/components/schemas/"

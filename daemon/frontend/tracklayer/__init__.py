@@ -1,0 +1,1 @@
+"""TrackLayer's endpoints: one module per way in, and what they share."""
