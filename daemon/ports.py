@@ -98,6 +98,98 @@ class LogReader(Protocol):
         ...
 
 
+class Fetched(Struct, frozen=True, gc=False):
+    """
+    A record as the processor gets it: its value, and where it stands.
+
+    `trouble` is why the value could not be read as what was written (then it is whatever is there).
+    """
+
+    log: str
+    partition: int
+    offset: int
+    value: bytes
+    timestamp_ms: int
+    trouble: str = ""
+
+
+class Move(Struct, frozen=True, gc=False):
+    """
+    How a reading moves the position on a log that keeps none itself.
+
+    `before` is None where there was none. `mark` tells a file from another one that has its name.
+    """
+
+    log: str
+    before: int | None
+    after: int
+    mark: str
+
+
+class Position(Struct, frozen=True, gc=False):
+    """Where a reader stands on a log: everything up to `position` is stored. See Move."""
+
+    log: str
+    position: int
+    mark: str
+
+
+class Reading(Struct, frozen=True, gc=False):
+    """Some records in their order, with the positions that move when all of them are stored."""
+
+    records: list[Fetched]
+    moves: list[Move]
+    #: what the feed has to know when the reading is done
+    token: object = None
+
+
+class Lag(Struct, frozen=True, gc=False):
+    """Records that wait on the log, and the receipt of the oldest of them (Unix milliseconds; 0: unknown)."""
+
+    records: int
+    oldest_ms: int
+
+
+class Feed(Protocol):
+    """
+    A log as the processor reads it: each record until it was stored, also over restarts.
+
+    One reading at a time: `read`, then `done` when it is durable, or `read` again after `stale`.
+    """
+
+    async def start(self) -> None:
+        """Begin. A log that is away is waited for by `read`. Raises SettingsError."""
+        ...
+
+    async def read(self, wait_s: float) -> Reading | None:
+        """
+        The next records; None when there is nothing in `wait_s` seconds, or the log is away.
+
+        What was read and not `done` comes again, to this reader or another one.
+        """
+        ...
+
+    async def done(self, reading: Reading) -> None:
+        """Everything in it is durable, its moves included: it never needs to come again."""
+        ...
+
+    def stale(self, reading: Reading) -> bool:
+        """Whether somebody else has these records by now: there is no need to store them here."""
+        ...
+
+    async def reset(self) -> None:
+        """Positions have moved without us: forget what was read ahead, and take them up again."""
+        ...
+
+    def lag(self) -> Lag:
+        """What waits behind the last reading, as far as it is known."""
+        ...
+
+    async def stop(self) -> None:
+        """Let go of the log, so that another reader can take over at once."""
+        ...
+
+
 # --- sources and keys -------------------------------------------------------------------------------
 
 

@@ -173,6 +173,28 @@ DURABILITY = (
            Ask("sum(headgate_publisher_connections{HERE})", "connections")), width=12),
 )  # fmt: skip
 
+STORING = (
+    Panel("Behind", "Age of the oldest event on the log that is not stored in PostgreSQL yet.",
+          (Ask("max by (instance) (headgate_processor_lag_seconds{HERE})", "{{instance}}"),), "s"),
+    Panel("Waiting", "Records on the log that are not stored yet.",
+          (Ask("sum by (instance) (headgate_processor_lag_records{HERE})", "{{instance}}"),)),
+    Panel("Records", "stored: new rows; copy: the event was there already; poison: to the dead letters.",
+          (rate("headgate_processor_records_total", "result"),), "cps", stacked=True),
+    Panel("Poison", "Records that can't be stored, by reason; they are on the topic of dead letters.",
+          (Ask("sum by (reason) (increase(headgate_processor_poison_total{HERE}[$__rate_interval]))", "{{reason}}"),)),
+    Panel("Batches", "Records that were read together.",
+          (mean("headgate_processor_batch_records", ""), *quantiles("headgate_processor_batch_records", "", (0.99,)))),
+    Panel("Batches, seconds", "From reading some records until they are durable.",
+          quantiles("headgate_processor_batch_seconds", ""), "s", log=True),
+    Panel("Profiles", "Created, linked to a new identifier, merged, and conflicts between two EXTERNALs.",
+          (rate("headgate_processor_profiles_total", "change"),), "cps"),
+    Panel("Retries and gaps", "Batches tried again, and records that were gone before they were read.",
+          (rate("headgate_processor_retries_total", "what"),
+           Ask("sum(increase(headgate_processor_missed_records_total{HERE}[$__rate_interval]))", "missed")), width=8),
+    Panel("Tidied", "Days of events dropped, ids forgotten.",
+          (Ask("sum by (what) (increase(headgate_processor_tidied_total{HERE}[$__rate_interval]))", "{{what}}"),)),
+)  # fmt: skip
+
 STORES = (
     Panel("Stores", "As the frontends see Redis and PostgreSQL, and the publishers Kafka.",
           (Ask('min by (instance, store) (headgate_store_up{HERE, role="frontend", store=~"redis|postgres"})',
@@ -233,6 +255,7 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     ("Traffic and outcomes", TRAFFIC),
     ("Latency", LATENCY),
     ("Durability", DURABILITY),
+    ("From the log to PostgreSQL", STORING),
     ("Stores", STORES),
     ("Limits and keys", LIMITS),
     ("Processes", PROCESSES),

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.events.outcome import Outcome
+from daemon.events.stored import Reason
 from daemon.observe.catalog import (
     GateMetrics,
     IngestMetrics,
     LocalLogMetrics,
     OutboxMetrics,
+    ProcessorMetrics,
     PublisherMetrics,
     Room,
     StoreMetrics,
@@ -77,14 +79,15 @@ class Group:
 
 def groups() -> list[Group]:
     """The whole catalogue, room by room."""
-    frontend, publisher, everyone = "frontend", "publisher", "every process"
+    frontend, publisher, processor, everyone = "frontend", "publisher", "processor", "every process"
     rooms: list[tuple[str, str, Room]] = [
         ("Events and requests", frontend, IngestMetrics(list(Outcome))),
         ("The gate before all events", frontend, GateMetrics()),
-        ("The frontend's queue", frontend, OutboxMetrics()),
-        ("Stores, claims, keys and limits", f"{frontend}, {publisher}", StoreMetrics()),
+        ("The queue to the publishers", f"{frontend}, {processor}", OutboxMetrics()),
+        ("Stores, claims, keys and limits", f"{frontend}, {publisher}, {processor}", StoreMetrics()),
         ("The event log", publisher, PublisherMetrics()),
         ("The local log's files", publisher, LocalLogMetrics()),
+        ("From the log to PostgreSQL", processor, ProcessorMetrics(list(Reason))),
         ("The supervisor", "supervisor", SupervisorMetrics(tuple(role.name for role in ROLES), tuple(State))),
         ("Processes", everyone, ProcessMetrics()),
         ("Disk", publisher, DiskMetrics(Path("/"))),

@@ -119,6 +119,46 @@ class Publisher(Section, frozen=True):
     ] = 5_000
 
 
+class Processor(Section, frozen=True):
+    """The processes that store the events of the log in PostgreSQL."""
+
+    count: Annotated[int, _meta("processes; 0 means that events stay on the log", ge=0, le=64)] = 1
+    group: Annotated[
+        str,
+        _meta(
+            "consumer group on Kafka, and name of the position on the local log",
+            min_length=1,
+            max_length=255,
+        ),
+    ] = "event-processor"
+    batch_records_max: Annotated[
+        int, _meta("records that are stored in one transaction", ge=1, le=100_000)
+    ] = 2_000
+    batch_bytes_max: Annotated[
+        int, _meta("bytes of records that are stored in one transaction", ge=65536, le=256 * 1024 * 1024)
+    ] = 8 * 1024 * 1024
+    batch_wait_s: Annotated[
+        float, _meta("seconds between two transactions, unless there is enough for a full one", ge=0, le=60)
+    ] = 0.1
+    batch_timeout_s: Annotated[
+        float, _meta("seconds that PostgreSQL gets to store one batch", gt=0, le=600)
+    ] = 30.0
+    retention_s: Annotated[
+        float, _meta("seconds that stored events are kept, in whole days; 0 means for ever", ge=0)
+    ] = 90 * 86400.0
+    id_retention_s: Annotated[
+        float,
+        _meta(
+            "seconds that the ids of events are remembered, never shorter than the events; 0 means for ever "
+            "(those of ResultFly always are)",
+            ge=0,
+        ),
+    ] = 90 * 86400.0
+    tidy_s: Annotated[float, _meta("seconds between looks for days to make and to drop", gt=0, le=3600)] = (
+        60.0
+    )
+
+
 class Limits(Section, frozen=True):
     """What a caller may send."""
 
@@ -374,6 +414,7 @@ class Settings(Section, frozen=True):
     server: Server = field(default_factory=Server)
     frontend: Frontend = field(default_factory=Frontend)
     publisher: Publisher = field(default_factory=Publisher)
+    processor: Processor = field(default_factory=Processor)
     limits: Limits = field(default_factory=Limits)
     datafly: Datafly = field(default_factory=Datafly)
     resultfly: Resultfly = field(default_factory=Resultfly)

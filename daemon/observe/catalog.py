@@ -193,6 +193,58 @@ class LocalLogMetrics(Room):
         )
 
 
+class ProcessorMetrics(Room):
+    """The processor: from the log to PostgreSQL."""
+
+    def __init__(self, reasons: Iterable[str]) -> None:
+        self.records = Counter(
+            "headgate_processor_records",
+            "Records of the log that are finished: stored, copy (an event that is stored already), poison.",
+            "result",
+            ("stored", "copy", "poison"),
+        )
+        self.poison = Counter(
+            "headgate_processor_poison",
+            "Records that went to the topic of dead letters, by reason.",
+            "reason",
+            reasons,
+        )
+        self.batch_records = Histogram(
+            "headgate_processor_batch_records", "Records that were read together.", SIZE_BUCKETS
+        )
+        self.batch_seconds = Histogram(
+            "headgate_processor_batch_seconds", "Seconds from reading some records until they were durable."
+        )
+        self.lag_records = Gauge(
+            "headgate_processor_lag_records",
+            "Records on the log that are not stored yet, as this process sees it.",
+        )
+        self.lag_seconds = Gauge(
+            "headgate_processor_lag_seconds",
+            "Age of the oldest record that is not stored yet; 0: there is none.",
+        )
+        self.retries = Counter(
+            "headgate_processor_retries", "Times that a batch was tried again: store (PostgreSQL), dead_letters.",
+            "what", ("store", "dead_letters"),
+        )  # fmt: skip
+        self.missed = Counter(
+            "headgate_processor_missed_records",
+            "Records, of the local log rows, that were removed before they were read.",
+        )
+        self.profiles = Counter(
+            "headgate_processor_profiles",
+            "What events changed of profiles: created, linked (a new identifier), merged, conflict.",
+            "change",
+            ("created", "linked", "merged", "conflict"),
+        )
+        self.tidied = Counter(
+            "headgate_processor_tidied",
+            "Days of events that were dropped, ids that were forgotten.",
+            "what",
+            ("day", "id"),
+        )
+
+
 class SupervisorMetrics(Room):
     """The supervisor itself."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from daemon.actors.messages import Metrics, Ready, SetLog, ToSupervisor
 from daemon.errors import NotFound
-from daemon.roles import FRONTEND, PUBLISHER, Role
+from daemon.roles import FRONTEND, PROCESSOR, PUBLISHER, Role
 from daemon.supervisor.child import Child
 from daemon.supervisor.keeper import Keeper
 from daemon.supervisor.plan import Plan
@@ -168,9 +168,10 @@ class Crew:
         fd, paths = -1, []
         if role.name == FRONTEND.name:
             fd = self.listeners.fd(slot)
-            paths = self.queues.paths(plan.counts.get(PUBLISHER.name, 0))
         elif role.name == PUBLISHER.name:
             fd = self.queues.fd(slot)
+        if role.name in {FRONTEND.name, PROCESSOR.name}:
+            paths = self.queues.paths(plan.counts.get(PUBLISHER.name, 0))
         child = Child(
             role,
             slot,

@@ -15,7 +15,7 @@ import msgspec
 from daemon.actors.messages import Setup
 from daemon.config.schema import Section, Settings
 from daemon.errors import SettingsError
-from daemon.roles import EMBEDDED, FRONTEND, PUBLISHER, Role
+from daemon.roles import EMBEDDED, FRONTEND, PROCESSOR, PUBLISHER, Role
 
 Resolve = Callable[[Settings], Settings]
 
@@ -62,6 +62,8 @@ def count_of(role: Role, settings: Settings) -> int:
         return settings.frontend.count or len(os.sched_getaffinity(0))
     if role.name == PUBLISHER.name:
         return settings.publisher.count
+    if role.name == PROCESSOR.name:
+        return settings.processor.count
     if role.name == EMBEDDED.name:
         return 0 if settings.postgres.dsn and settings.redis.url else 1
     return 1

@@ -36,8 +36,8 @@ def test_idle_embedded_set_up(new_product: NewProduct) -> None:
         product.track(product.demo)
     pids = list(product.processes())
     roles = {slot.role for slot in product.slots()}
-    assert roles == {"embedded", "publisher", "frontend"}
-    assert len(pids) >= 1 + 4 + 2, "the supervisor, four slots, two servers"
+    assert roles == {"embedded", "publisher", "processor", "frontend"}
+    assert len(pids) >= 1 + 5 + 2, "the supervisor, five slots, two servers"
     found = held(pids)
     assert found["pss"] * MIB < RESIDENT_BYTES_MAX, found
     # The pages that Postgres' processes share, and libraries, are counted for each of them here.

@@ -80,7 +80,7 @@ def test_roles_are_those_that_the_document_names(families: list[Metric]) -> None
         for entry in group.entries:
             if entry.label != "role":
                 assert roles[entry.name] <= named, entry.name
-    assert {"frontend", "publisher", "supervisor", "embedded"} == roles["headgate_process_cpu_seconds"]
+    assert {"frontend", "publisher", "processor", "supervisor", "embedded"} == roles["headgate_process_cpu_seconds"]
 
 
 def test_counts_are_what_was_sent(exposition: str) -> None:
@@ -105,7 +105,7 @@ def test_the_instance_is_as_the_alerts_want_it(families: list[Metric]) -> None:
         return min(found)
 
     assert value("headgate_ready") == 1
-    assert value("headgate_slots", state="READY") == 4
+    assert value("headgate_slots", state="READY") == 5
     assert value("headgate_slots", state="PARKED") == 0
     assert value("headgate_store_up", role="frontend", store="redis") == 1
     assert value("headgate_store_up", role="frontend", store="postgres") == 1

@@ -124,7 +124,7 @@ def test_from_the_printed_line_to_the_revoked_key(make: type[Instance], tmp_path
     assert headgate.json("check")["ok"] is True
     slots = headgate.json("slots")
     assert {slot["role"]: slot["state"] for slot in slots["slots"]} == dict.fromkeys(
-        ("embedded", "publisher", "frontend"), "READY"
+        ("embedded", "publisher", "processor", "frontend"), "READY"
     )
     assert slots["supervisor"] == instance.process.pid
     assert "not PARKED" in headgate.error("slots", "unpark", "frontend", "0", code=64)

@@ -23,6 +23,7 @@ ROWS = [
     "Traffic and outcomes",
     "Latency",
     "Durability",
+    "From the log to PostgreSQL",
     "Stores",
     "Limits and keys",
     "Processes",
