@@ -35,10 +35,10 @@ from daemon.frontend.tracklayer.browser import CORS, BrowserEventsEndpoint
 log = logging.getLogger(__name__)
 
 PIXELS = "/v1/pixel/"
-#: What begins so is TrackLayer's.
-TRACKLAYER = "/v1/browser/"
 #: What begins so is ResultFly's.
 RESULTFLY = "/v1/cdp/"
+#: What begins so is TrackLayer's.
+TRACKLAYER = "/v1/browser/"
 
 Endpoint = Callable[[Scope, Transport], Awaitable[None]]
 
@@ -61,6 +61,7 @@ class App:
             "/v1/cdp/events/batch": CdpBatchEndpoint(kit, maker),
             "/v1/cdp/contracts": ContractsEndpoint(kit),
             "/datafly.js": assets.sdk(kit),
+            "/v1/pixel.js": assets.pixel(kit),
             "/openapi.json": assets.Asset(kit, encoded(), "application/json"),
             "/health": self._health,
         }

@@ -242,14 +242,14 @@ def responses() -> dict[str, Json]:
     return made
 
 
-def asset(media_type: str) -> dict[str, Json]:
+def asset(media_type: str, cache_control: str = assets.CACHE_CONTROL) -> dict[str, Json]:
     """Answers of a file that pages load; see `assets.Asset`."""
     shared = headers(
         ("ETag", "Cache-Control", "Vary", "Access-Control-Allow-Origin", "Cross-Origin-Resource-Policy")
     )
     return {
         "200": {
-            "description": f"The file. Fresh for as long as `{assets.CACHE_CONTROL}` says; then the ETag saves the body.",
+            "description": f"The file. Fresh for as long as `{cache_control}` says; then the ETag saves the body.",
             "headers": {**shared, **headers(("Content-Encoding",))},
             "content": {media_type: {"schema": {"type": "object" if "json" in media_type else "string"}}},
         },

@@ -7,6 +7,7 @@ from typing import Any
 from daemon.config.schema import Limits
 from daemon.events import datafly, pixel
 from daemon.events.payload import ID_CHARS_MAX, NAME_CHARS_MAX
+from daemon.frontend import assets
 from daemon.frontend.openapi import answers, callers, resultfly, samples, tracklayer
 from daemon.frontend.openapi.answers import headers
 from daemon.frontend.openapi.callers import COOKIES, json_body, parameters, size
@@ -40,8 +41,8 @@ TAGS: tuple[Json, ...] = (
         "description": "What other services send: Stripe, Shopify, HubSpot, GitHub, Standard Webhooks, or any that posts "
         "JSON. `headgate webhooks create` makes the address, says how its sender signs, and what becomes of the body.",
     },
-    *resultfly.TAGS,
     tracklayer.TAG_ABOUT,
+    *resultfly.TAGS,
     {"name": FILES, "description": "What is there for everybody, without a key."},
 )
 
@@ -68,11 +69,12 @@ def operations() -> dict[str, Json]:
     for kind in pixel.TYPES:
         made[f"/v1/pixel/{kind}"] = {"get": _pixel(kind)}
     made["/v1/webhook"] = {"post": _webhook()}
-    made.update(resultfly.operations())
     made.update(tracklayer.operations())
+    made.update(resultfly.operations())
     made["/datafly.js"] = _file(
         "/datafly.js", "sdk", "The browser SDK", "text/javascript", "Put it on every page of the site."
     )
+    made["/v1/pixel.js"] = _pixel_script()
     made["/openapi.json"] = _file(
         "/openapi.json", "openapi", "This document", "application/json", "OpenAPI 3.1."
     )
@@ -285,7 +287,14 @@ def _webhook() -> Json:
     }
 
 
-def _file(path: str, name: str, summary: str, media_type: str, text: str) -> Json:
+def _file(
+    path: str,
+    name: str,
+    summary: str,
+    media_type: str,
+    text: str,
+    cache_control: str = assets.CACHE_CONTROL,
+) -> Json:
     get: Json = {
         "operationId": name,
         "tags": [FILES],
@@ -300,10 +309,43 @@ def _file(path: str, name: str, summary: str, media_type: str, text: str) -> Jso
                 "schema": {"type": "string"},
             }
         ],
-        "responses": answers.asset(media_type),
+        "responses": answers.asset(media_type, cache_control),
         "x-codeSamples": _shell(samples.get(path)),
     }
     return {"get": get, "head": _head_of(get)}
+
+
+def _pixel_script() -> Json:
+    path = "/v1/pixel.js"
+    item = _file(
+        path,
+        "pixel_script",
+        "TrackLayer's browser SDK",
+        "text/javascript",
+        "Put it on every page of a merchant's shop, with `data-merchant`; it sends to `/v1/browser/events`.",
+        assets.PIXEL_CACHE_CONTROL,
+    )
+    item["options"] = {
+        "operationId": "preflight_pixel_script",
+        "tags": [FILES],
+        "summary": "What a browser asks before a page's own request for it",
+        "description": "Any page may, without credentials.",
+        "security": [],
+        "responses": {
+            "204": {
+                "description": "Everybody may.",
+                "headers": {
+                    **headers(("Allow",)),
+                    **{
+                        name.title(): {"required": True, "schema": {"type": "string", "const": value}}
+                        for name, value in assets.PREFLIGHT
+                    },
+                },
+            }
+        },
+        "x-codeSamples": _shell(f'curl -sS -i -X OPTIONS "$URL{path}" -H "Origin: https://shop.example.com"'),
+    }
+    return item
 
 
 def _health() -> Json:

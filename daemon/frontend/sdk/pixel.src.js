@@ -78,7 +78,7 @@
 
     const pump = guard(() => {
       while (waiting.length && navigator.onLine !== false && (leaving || !busy)) {
-        if (!leaving) busy = setTimeout(done, 1000);
+        if (!leaving) busy = setTimeout(done, 500);
         transmit(waiting.shift());
       }
       if (leaving) keep('_tl_queue', waiting.join('\n'));
@@ -98,7 +98,7 @@
       fetch(endpoint, { method: 'POST', body, keepalive, credentials: 'omit' }).then(
         (reply) => {
           done();
-          if (!reply.ok) reply.text().then((text) => warn(reply.status + ' ' + text));
+          if (!reply.ok) reply.text().then((text) => warn(reply.status + ' ' + text), warn);
         },
         () => (keepalive ? post(body, false) : done())
       );
@@ -123,9 +123,11 @@
     const PLACES = {
       value: number,
       currency: (value) => (/^[a-z]{3}$/i.test(value) ? value : undefined),
-      order_id: (value) => (typeof value === 'object' ? undefined : '' + value),
+      order_id: (value) => (/string|number/.test(typeof value) ? '' + value : undefined),
       items: (value) =>
-        Array.isArray(value) ? value.map((item) => ({ ...item, price: number(item.price), quantity: number(item.quantity) })) : undefined,
+        Array.isArray(value)
+          ? value.map((item) => ({ ...item, price: number(item.price), quantity: number(item.quantity) }))
+          : undefined,
       consent_state: (value) => value,
     };
 
@@ -161,7 +163,7 @@
         consent_state: consent,
         custom_data,
       };
-      for (const name in PLACES) {
+      for (const name of Object.keys(PLACES)) {
         if (name in custom_data) {
           event[name] = PLACES[name](custom_data[name]);
           if (event[name] === undefined) warn(name + ' is not valid');

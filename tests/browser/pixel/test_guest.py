@@ -301,6 +301,15 @@ def test_another_library_around_push_state(shop: Shop) -> None:
     assert names(shop.sent(2)) == ["page_view", "page_view"]
 
 
+def test_a_page_that_changed_the_language(shop: Shop) -> None:
+    """Older libraries add to Object.prototype, and everybody's loops see it."""
+    page = shop.open(before="Object.prototype.added = 'more'; Array.prototype.added = () => 1;")
+    page.js("tracklayer.track('A', {value: 1, items: [{id: 'a'}]})")
+    seen = shop.sent(2)
+    assert (names(seen), seen[1]["value"], seen[1]["items"]) == (["page_view", "A"], 1, [{"id": "a"}])
+    assert warnings(page) == []
+
+
 def test_elements_with_its_name(shop: Shop) -> None:
     """An element with the id `tracklayer` makes a global of that name."""
     page = shop.open(shop.add(body="<p id=tracklayer></p><form><input name=merchant></form>"))
