@@ -71,6 +71,10 @@ def test_difference_gender_is_the_first_letter() -> None:
     """Contracts C.3. The SDK takes f and m; other words it hashes as they are."""
     assert sdk_text("ge", "female") == "female"
     assert ours("gender", "Female") == [sha256_hex("f")]
+
+
+def test_difference_gender_that_is_neither_is_left_out() -> None:
+    """F.1: f or m. The SDK hashes the word."""
     assert sdk_text("ge", "other") == "other"
     assert ours("gender", "other") is None
 

@@ -178,6 +178,12 @@ def test_a_wrong_type_or_an_odd_text_is_no_error(value: object) -> None:
         assert not hashed(given).keys() & PII.keys()
 
 
+def test_a_number_stays_one_where_ids_are_numbers_unless_it_is_too_long() -> None:
+    assert meta_user_data({"lead_id": 2**63 - 1}) == {"lead_id": 2**63 - 1}
+    assert meta_user_data({"lead_id": 2**63}) == {"lead_id": str(2**63)}
+    assert meta_user_data({"lead_id": 10**40, "fb_login_id": True, "anon_id": 7}) == {"anon_id": "7"}
+
+
 def test_of_a_very_long_list_the_first_are_taken() -> None:
     given = {"external_ids": list(range(VALUES_MAX * 100))}
     first = digests(*map(str, range(VALUES_MAX)))

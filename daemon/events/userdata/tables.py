@@ -21,6 +21,9 @@ from daemon.events.userdata.places import COUNTRY_CODES
 #: Of a longer list the rest is left out: each value costs a hash, and nobody has as many.
 VALUES_MAX = 100
 
+#: Integers from here on are text: not every JSON reader takes them.
+_NUMBER_MAX = 2**63
+
 #: What the input's country is called where it is a hash that no country's code has: none in particular.
 OTHER_COUNTRY = "zz"
 
@@ -68,7 +71,7 @@ def fill(table: Table, user_data: Mapping[str, object]) -> Filled:
     for key in table.keys:
         found: dict[str, None] = {}
         for value in _values(user_data, key.sources):
-            if key.number and isinstance(value, int) and not isinstance(value, bool):
+            if key.number and type(value) is int and abs(value) < _NUMBER_MAX:
                 filled[key.name] = value
                 break
             result = convert(key, value, country, takes_md5=table.takes_md5)
