@@ -23,6 +23,11 @@ TRACKED = (
     '"value":129.99,"currency":"EUR"}'
 )
 
+BOUGHT = (
+    '{"source":"try.curl","externalEventId":"try-\'$(date +%s%N)\'","eventType":"purchase_completed",'
+    '"identity":{"email":"jane@example.com"},"properties":{"order_id":"A-1","amount":129.99,"currency":"EUR"}}'
+)
+
 #: Variables that a command on the same machine needs to find the same instance and log; none is a secret.
 NEEDED = ("HEADGATE_CONFIG", "HEADGATE_DATA_DIR", "HEADGATE_KAFKA__BROKERS", "HEADGATE_KAFKA__TOPIC_RAW")
 
@@ -78,6 +83,13 @@ def welcome(
             dim("  or as a merchant of TrackLayer:"),
             f"    {track_line(settings, ingest, merchant, credentials)}",
         ]
+    customer = demo_cdp_key(credentials)
+    if customer is not None:
+        lines += [
+            "",
+            dim("  or as a server of ResultFly:"),
+            f"    {cdp_line(settings, ingest, customer, credentials)}",
+        ]
     known = " ".join(f"{name}={shlex.quote(environ[name])}" for name in NEEDED if environ.get(name))
     lines += [
         "",
@@ -98,6 +110,12 @@ def track_line(settings: Settings, ingest: str, merchant: Mapping[str, Any], cre
     """The same for the demo merchant of TrackLayer."""
     key = _key(settings, str(merchant["api_key"]), "tl", credentials)
     return _post(f"{ingest}/v1/events", key, TRACKED.replace("MERCHANT", str(merchant["merchant_id"])))
+
+
+def cdp_line(settings: Settings, ingest: str, customer: Mapping[str, Any], credentials: Path) -> str:
+    """The same with the demo key of ResultFly, whose contract the event keeps."""
+    key = _key(settings, str(customer["api_key"]), "cdp", credentials)
+    return _post(f"{ingest}/v1/cdp/events", key, BOUGHT)
 
 
 def _key(settings: Settings, key: str, prefix: str, credentials: Path) -> str:
@@ -122,6 +140,11 @@ def demo_source(credentials: Path) -> dict[str, Any] | None:
 def demo_merchant(credentials: Path) -> dict[str, Any] | None:
     """The first merchant of credentials.json; None when there is none."""
     return _first(credentials, "merchants", {"merchant_id", "api_key"})
+
+
+def demo_cdp_key(credentials: Path) -> dict[str, Any] | None:
+    """The first key of ResultFly in credentials.json; None when there is none."""
+    return _first(credentials, "cdp_keys", {"api_key"})
 
 
 def _first(credentials: Path, part: str, names: set[str]) -> dict[str, Any] | None:

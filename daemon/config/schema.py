@@ -227,6 +227,13 @@ class Tracklayer(Section, frozen=True):
         ),
     ] = 30
     browser_window_s: Annotated[float, _meta("that window, in seconds", gt=0, le=86400)] = 60.0
+    pii: Annotated[
+        Literal["raw", "hashed"],
+        _meta(
+            "how user_data goes to the log: raw as it came, or hashed as the platforms want it, without what "
+            "can't be hashed"
+        ),
+    ] = "raw"
 
 
 class Kafka(Section, frozen=True):

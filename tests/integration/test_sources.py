@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon.adapters.postgres import checks
-from daemon.adapters.postgres.demo import ensure_demo
+from daemon.adapters.postgres.demo import EVENT_TYPE, ensure_demo
 from daemon.adapters.postgres.migrate import migrate, migrations
 from daemon.adapters.postgres.pool import PostgresPool
 from daemon.adapters.sealing import Sealer, load_sealer
@@ -265,10 +265,15 @@ async def test_the_demo_is_made_once(postgres_dsn: str, tmp_path: Path) -> None:
         assert len(keys) == 4
         assert demo.cdp_key.api_key.startswith(f"{keys['cdp'].prefix}")
         assert keys["merchant"].scopes == ("events:write",)
+        assert [one.eventType for one in await catalog.contracts.in_force("demo")] == [EVENT_TYPE]
         # A revoked demo key stays revoked.
         for token in (demo.source.pipeline_key, demo.cdp_key.api_key, demo.merchant.api_key):
             await catalog.revoke_key(token)
         assert await ensure_demo(catalog, path.parent, "development") == demo
+        # Neither does a contract come back that somebody has deleted.
+        await catalog.contracts.delete("demo", EVENT_TYPE)
+        await ensure_demo(catalog, path.parent, "development")
+        assert await catalog.contracts.in_force("demo") == []
 
 
 async def test_a_lost_credentials_file_gets_new_keys(

@@ -181,6 +181,43 @@ async def test_what_the_gateway_knows_of_a_browser(front: Front) -> None:
     assert {envelope["channel"] for envelope in front.outbox.envelopes()} == {"browser"}
 
 
+@pytest.fixture
+async def discreet_front() -> AsyncIterator[Front]:
+    """Nothing readable of a person goes to the log."""
+    async for one in made(tracklayer=Tracklayer(pii="hashed")):
+        prepare(one)
+        yield one
+
+
+async def test_persons_are_hashed_before_the_log_if_asked_for(discreet_front: Front) -> None:
+    """0.4.32: with pii = hashed; F.1's vectors. What is not known is left out, what is wrong is still said."""
+    person = {
+        "email": " John_Smith@gmail.com ",
+        "phone": ["+1 (650) 555-1212", ""],
+        "country": "US",
+        "browser_ids": {"fbp": "fb.1.1596403881668.1116446470"},
+        "loyalty": "gold",
+        "city": " ",
+    }
+    for channel, send in SEND.items():
+        assert (await send(discreet_front, {**LEAST, "user_data": person})).status_code == 202, channel
+        only_unknown = {**LEAST, "event_id": "x", "user_data": {"loyalty": "gold"}}
+        assert (await send(discreet_front, only_unknown)).status_code == 202
+        wrong = await send(discreet_front, {**LEAST, "user_data": {"email": 5}})
+        assert error(wrong) == (400, "validation_failed")
+    envelopes = discreet_front.outbox.envelopes()
+    assert [envelope.get("user_data") for envelope in envelopes] == 2 * [
+        {
+            "email": "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f",
+            "phone": ["e323ec626319ca94ee8bff2e4c87cf613be6ea19919ed1364124e16807ab3176"],
+            "country": "79adb2a2fce5c6ba215fe5f27f532d4e7edbac4b6a5e09e1ef3a08084a904621",
+            "browser_ids": {"fbp": "fb.1.1596403881668.1116446470"},
+        },
+        None,
+    ]
+    assert b"ohn_" not in b"".join(record.value for record in discreet_front.outbox.records)
+
+
 # --- who may -----------------------------------------------------------------------------------------
 
 

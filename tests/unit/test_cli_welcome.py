@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from daemon.adapters.postgres.demo import CONTRACT, EVENT_TYPE
 from daemon.cli.checking.digest import differences
 from daemon.cli.welcome import curl_line, demo_source, welcome
 from daemon.config.address import reachable
 from daemon.config.load import load
+from daemon.events import resultfly
+from daemon.events.contract.validator import Validator
 from daemon.events.tracklayer import decode
 
 SOURCE = {
@@ -28,6 +31,8 @@ MERCHANT = {
     "api_key": "tl_live_ghiJKL456",
 }
 
+CDP_KEY = {"tenant": "demo", "api_key": "cdp_live_mnoPQR789", "scopes": ["cdp:events:write"]}
+
 
 def shown(line: str) -> list[str]:
     """The arguments that a shell would give to curl."""
@@ -38,7 +43,9 @@ def shown(line: str) -> list[str]:
 
 
 def write_credentials(folder: Path) -> None:
-    (folder / "credentials.json").write_text(json.dumps({"sources": [SOURCE], "merchants": [MERCHANT]}))
+    (folder / "credentials.json").write_text(
+        json.dumps({"sources": [SOURCE], "merchants": [MERCHANT], "cdp_keys": [CDP_KEY]})
+    )
 
 
 def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
@@ -63,7 +70,7 @@ def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
     assert "HEADGATE_CONFIG='config/my file.toml' .venv/bin/headgate tail --follow" in text
     assert "hidden" not in text
     assert "\x1b" not in text
-    curl, track = [line.strip() for line in text.splitlines() if "curl" in line]
+    curl, track, cdp = [line.strip() for line in text.splitlines() if "curl" in line]
     words = shlex.split(curl)
     assert words[0] == "curl"
     assert "http://127.0.0.1:8123/v1/t" in words
@@ -76,6 +83,12 @@ def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
     event = decode(body.encode())
     assert (event.merchant_id, event.value) == (MERCHANT["merchant_id"], 129.99)
     assert shown(track)[-1] != body  # each time it is another event
+    words = shown(cdp)
+    assert "http://127.0.0.1:8123/v1/cdp/events" in words
+    assert "Authorization: Bearer cdp_live_mnoPQR789" in words
+    bought = resultfly.decode(words[words.index("-d") + 1].encode())
+    assert bought.eventType == EVENT_TYPE
+    resultfly.check_contract(bought, {EVENT_TYPE: Validator(EVENT_TYPE, CONTRACT)})
 
 
 def test_in_production_no_key_is_printed_and_the_line_reads_it_from_the_file(tmp_path: Path) -> None:
@@ -87,6 +100,7 @@ def test_in_production_no_key_is_printed_and_the_line_reads_it_from_the_file(tmp
     assert "dk_live" not in text
     assert "sk_live" not in text
     assert "tl_live_" not in text
+    assert "cdp_live_" not in text
     assert str(folder / "credentials.json") in text
     source = demo_source(folder / "credentials.json")
     assert source is not None
@@ -94,6 +108,8 @@ def test_in_production_no_key_is_printed_and_the_line_reads_it_from_the_file(tmp
     assert "Authorization: Bearer dk_live_abcDEF123" in shown(line)
     [track] = [one.strip() for one in text.splitlines() if "/v1/events" in one]
     assert "Authorization: Bearer tl_live_ghiJKL456" in shown(track)
+    [cdp] = [one.strip() for one in text.splitlines() if "/v1/cdp/events" in one]
+    assert "Authorization: Bearer cdp_live_mnoPQR789" in shown(cdp)
 
 
 def test_colours_are_asked_for(tmp_path: Path) -> None:

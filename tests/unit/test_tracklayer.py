@@ -139,8 +139,9 @@ def test_what_is_required(name: str, value: str | None) -> None:
          f"is longer than {VALUE_CHARS_MAX} characters"),
         ({"user_data": {"phone": ["1"] * (VALUES_MAX + 1)}}, "user_data.phone",
          f"has {VALUES_MAX + 1} values; at most {VALUES_MAX} are taken"),
-        ({"user_data": {"lead_id": 2**63}}, "user_data.lead_id",
-         "is out of range; send so long a number as a string"),
+        ({"user_data": {"lead_id": 2**63}}, "user_data.lead_id", "holds a number out of range"),
+        ({"user_data": {"loyalty": {"points": [1, -(2**63) - 1]}}}, "user_data.loyalty", "holds a number out of range"),
+        ({"consent_state": {"tcf": 10**30}}, "consent_state", "holds a number out of range"),
     ],
 )  # fmt: skip
 def test_what_is_wrong(members: dict[str, Any], field: str, message: str) -> None:
@@ -200,8 +201,6 @@ def test_a_persons_other_fields_are_kept() -> None:
         "loyalty": {"tier": "gold", "since": None, "notes": [" ", "a"]},
         "vip": True,
         "score": 1.5,
-        "huge": 10**30,
-        "beyond": 10**400,
         "nothing": {"at": {"all": [None, ""]}},
     }
     assert taken(user_data=given).user_data == {
@@ -209,7 +208,6 @@ def test_a_persons_other_fields_are_kept() -> None:
         "loyalty": {"tier": "gold", "notes": ["a"]},
         "vip": True,
         "score": 1.5,
-        "huge": 1e30,
     }
 
 
@@ -329,8 +327,7 @@ def test_every_envelope_can_be_written() -> None:
     """Whatever was taken: also what would be beyond a 64-bit integer."""
     event = taken(
         value=10**30,
-        user_data={"a": 10**30, "b": [10**300], "c": {"d": -(10**30)}},
-        consent_state={"x": 10**30},
+        user_data={"a": 2**63 - 1, "b": [1e300], "c": {"d": -(2**63)}},
         items=[{"price": 10**30}],
         custom_data={"n": 10**30},
     )

@@ -1,7 +1,7 @@
 """
 What a first try of each product needs, and the file that it is read from: `<data>/credentials.json`.
 
-For Datafly a source, for ResultFly a key, for TrackLayer a merchant with a key, all of the tenant `demo`. A file of an older
+For Datafly a source, for ResultFly a key and a contract, for TrackLayer a merchant with a key, all of the tenant `demo`. A file of an older
 Headgate gains the parts that it lacks.
 """
 
@@ -24,6 +24,7 @@ from daemon.adapters.postgres.apikeys import SCOPES
 from daemon.adapters.postgres.catalog import Created, Mode, SourceCatalog, SourceInfo
 from daemon.adapters.sealing import sync_folder, write_private
 from daemon.errors import SettingsError, StoreUnavailable
+from daemon.events.contract.definition import Contract, Property
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,16 @@ T = TypeVar("T")
 FILE_NAME = "credentials.json"
 TENANT = "demo"
 NAME = "Demo"
+#: What the demo key may send; the line that `headgate run` prints is such an event.
+EVENT_TYPE = "purchase_completed"
+CONTRACT = Contract(
+    {
+        "order_id": Property("string", required=True),
+        "amount": Property("number"),
+        "currency": Property("string"),
+    },
+    additionalProperties="allow",
+)
 #: Making the source takes milliseconds; who waits longer waits for a process that is stopped.
 _LOCK_TIMEOUT_S = 30.0
 _LOCK_PAUSE_S = 0.02
@@ -127,6 +138,9 @@ async def _source(catalog: SourceCatalog, path: Path, mode: Mode, held: _Held) -
 async def _cdp_key(catalog: SourceCatalog, held: DemoCdpKey | None) -> DemoCdpKey:
     if held is not None and await catalog.api_keys.holds(held.api_key, tenant=held.tenant):
         return held
+    if all(known.eventType != EVENT_TYPE for known in await catalog.contracts.in_force(TENANT)):
+        # With the first key alone: who deletes it later does not find it again.
+        await catalog.contracts.put(TENANT, EVENT_TYPE, CONTRACT)
     created = await catalog.api_keys.create_for_tenant(TENANT, SCOPES["cdp"])
     return DemoCdpKey(created.key.tenant, created.api_key, created.key.scopes)
 

@@ -19,7 +19,8 @@ from daemon.events.payload import ID_CHARS_MAX, NAME_CHARS_MAX, InvalidPayload, 
 from daemon.events.tracklayer.answers import FieldProblem
 from daemon.events.tracklayer.currencies import CURRENCIES
 from daemon.events.tracklayer.problems import InvalidEvent, Problems
-from daemon.events.tracklayer.user import INTEGER_MAX, as_float, filled, user_data
+from daemon.events.tracklayer.user import INTEGER_MAX, OUT_OF_RANGE, check_numbers, user_data
+from daemon.events.userdata import dropped_empty
 
 __all__ = ["InvalidEvent", "TrackEvent", "decode"]
 
@@ -39,8 +40,6 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[^\s/?#\x00-\x1f\x7f][^\s\x00-\x1f\
 #: What can be consented to (contracts C.10), and what is said of it.
 CONSENTS = ("ad_storage", "ad_user_data", "analytics_storage", "ad_personalization")
 CONSENT_VALUES = ("granted", "denied")
-
-_OUT_OF_RANGE = "holds a number out of range"
 
 _NOTHING = Raw(b"")
 
@@ -134,7 +133,7 @@ def _read(body: bytes, problems: Problems) -> _Body:
             try:
                 setattr(found, name, _anything.decode(raw))
             except msgspec.ValidationError:
-                problems.add(name, _OUT_OF_RANGE)
+                problems.add(name, OUT_OF_RANGE)
     return found
 
 
@@ -246,10 +245,11 @@ def _amount(value: Any, field: str, problems: Problems) -> int | float | None:
         return None
     if isinstance(value, float) or value <= INTEGER_MAX:
         return value
-    amount = as_float(value)
-    if amount is None:
-        problems.add(field, _OUT_OF_RANGE)
-    return amount
+    try:
+        return float(value)  # so many bits can't be written again as an integer
+    except OverflowError:
+        problems.add(field, OUT_OF_RANGE)
+        return None
 
 
 def _currency(value: Any, problems: Problems) -> str | None:
@@ -280,7 +280,8 @@ def _consent(value: Any, problems: Problems) -> dict[str, Any] | None:
     if type(value) is not dict:
         problems.wrong_type("consent_state", "an object", value)
         return None
-    kept: dict[str, Any] = filled(value) or {}
+    check_numbers(value, "consent_state", problems)
+    kept = dropped_empty(value)
     for name in CONSENTS:
         one = kept.get(name)
         if one is not None and one not in CONSENT_VALUES:
@@ -295,7 +296,7 @@ def _items(raw: Raw, problems: Problems) -> Raw | None:
     try:
         items = _anything.decode(data)
     except msgspec.ValidationError:
-        problems.add("items", _OUT_OF_RANGE)
+        problems.add("items", OUT_OF_RANGE)
         return None
     if type(items) is not list:
         problems.wrong_type("items", "an array", items)

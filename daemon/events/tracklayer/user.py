@@ -2,7 +2,7 @@
 The person an event is of: `user_data`, field by field (contracts C.3, F.1).
 
 Names and spellings stay as they came; what is empty is dropped. Normalising and hashing is done for each destination,
-when an event is delivered.
+when an event is delivered (`daemon.events.userdata`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.events.tracklayer.problems import Problems
+from daemon.events.userdata import dropped_empty
 
 #: Texts of which Meta takes several: a string, or a list of strings.
 TEXTS = (
@@ -30,6 +31,11 @@ VALUE_CHARS_MAX = 4096
 #: Integers that a reader of any language can take.
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
+#: What is said of a number that some reader could not take.
+OUT_OF_RANGE = "holds a number out of range"
+
+#: The only field that is an object.
+_OBJECT = "browser_ids"
 _NUMBERS = frozenset((*IDS, *ONE_ID))
 _LISTS = frozenset((*TEXTS, *IDS))
 _KNOWN = frozenset((*TEXTS, *IDS, *ONE_TEXT, *ONE_ID))
@@ -42,79 +48,56 @@ def user_data(value: Any, problems: Problems) -> dict[str, Any] | None:
     if type(value) is not dict:
         problems.wrong_type("user_data", "an object", value)
         return None
-    kept: dict[str, Any] = {}
     for name, one in value.items():
         # most of them are plain short texts
-        if type(one) is str and len(one) <= VALUE_CHARS_MAX and name != "browser_ids":
-            if one.strip():
-                kept[name] = one
-        elif (found := _field(name, one, problems)) is not None:
-            kept[name] = found
-    return kept or None
+        if type(one) is not str or len(one) > VALUE_CHARS_MAX or name == _OBJECT:
+            _check(name, one, problems)
+    return dropped_empty(value) or None
 
 
-def _field(name: str, value: Any, problems: Problems) -> Any:
+def check_numbers(value: Any, field: str, problems: Problems) -> None:
+    """Integers of more bits than every reader takes are wrong, anywhere in `value`."""
+    if type(value) is int:
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            problems.add(field, OUT_OF_RANGE)
+    elif type(value) is list:
+        for one in value:
+            check_numbers(one, field, problems)
+    elif type(value) is dict:
+        for one in value.values():
+            check_numbers(one, field, problems)
+
+
+def _check(name: str, value: Any, problems: Problems) -> None:
     field = f"user_data.{name}"
-    if name == "browser_ids":
-        return _browser_ids(value, field, problems)
-    if name not in _KNOWN:
-        return filled(value)
-    if type(value) is list and name in _LISTS:
+    if value is None:
+        return
+    if name == _OBJECT:
+        if type(value) is not dict:
+            problems.wrong_type(field, "an object", value)
+            return
+        for inner, one in value.items():
+            _check_one(one, f"{field}.{inner}", problems, numbers=True)
+    elif name not in _KNOWN:
+        check_numbers(value, field, problems)
+    elif type(value) is list and name in _LISTS:
         if len(value) > VALUES_MAX:
             problems.add(field, f"has {len(value)} values; at most {VALUES_MAX} are taken")
-            return None
-        values = (
-            _scalar(one, f"{field}[{index}]", problems, numbers=name in _NUMBERS)
-            for index, one in enumerate(value)
-        )
-        return [one for one in values if one is not None] or None
-    return _scalar(value, field, problems, numbers=name in _NUMBERS, several=name in _LISTS)
+            return
+        for index, one in enumerate(value):
+            _check_one(one, f"{field}[{index}]", problems, numbers=name in _NUMBERS)
+    else:
+        _check_one(value, field, problems, numbers=name in _NUMBERS, several=name in _LISTS)
 
 
-def _scalar(
-    value: Any, field: str, problems: Problems, *, numbers: bool, several: bool = False
-) -> str | int | None:
+def _check_one(value: Any, field: str, problems: Problems, *, numbers: bool, several: bool = False) -> None:
     if value is None:
-        return None
+        return
     if type(value) is str:
         if len(value) > VALUE_CHARS_MAX:
             problems.add(field, f"is longer than {VALUE_CHARS_MAX} characters")
-        return value if value.strip() else None
-    if numbers and type(value) is int:
-        if not INTEGER_MIN <= value <= INTEGER_MAX:
-            problems.add(field, "is out of range; send so long a number as a string")
-        return value
-    wanted = "a string or an integer" if numbers else "a string"
-    problems.wrong_type(field, f"{wanted}, or a list of them" if several else wanted, value)
-    return None
-
-
-def _browser_ids(value: Any, field: str, problems: Problems) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    if type(value) is not dict:
-        problems.wrong_type(field, "an object", value)
-        return None
-    kept = {name: _scalar(one, f"{field}.{name}", problems, numbers=True) for name, one in value.items()}
-    return {name: one for name, one in kept.items() if one is not None} or None
-
-
-def filled(value: Any) -> Any:
-    """What holds something of a field that is not known."""
-    if type(value) is str:
-        return value if value.strip() else None
-    if type(value) is list:
-        return [one for one in map(filled, value) if one is not None] or None
-    if type(value) is dict:
-        return {name: one for name, inner in value.items() if (one := filled(inner)) is not None} or None
-    if type(value) is int and not INTEGER_MIN <= value <= INTEGER_MAX:
-        return as_float(value)
-    return value
-
-
-def as_float(value: int) -> float | None:
-    """`value`, which has more bits than can be written again as an integer; None where it is beyond a float too."""
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+    elif numbers and type(value) is int:
+        check_numbers(value, field, problems)
+    else:
+        wanted = "a string or an integer" if numbers else "a string"
+        problems.wrong_type(field, f"{wanted}, or a list of them" if several else wanted, value)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from daemon.events import tracklayer
 from daemon.events.outcome import Outcome
 from daemon.events.tracklayer import FieldProblem, InvalidEvent, TrackEvent
+from daemon.events.userdata import hashed
 from daemon.frontend.endpoint import Call
 from daemon.frontend.intake import Intake
+from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import Headers, Refusal
 from daemon.frontend.reply import JSON, Reply
 from daemon.frontend.rsgi import Scope, Transport
@@ -40,10 +42,17 @@ class TrackLayerEndpoint(Intake):
     #: CORS headers of every answer
     cors: Sequence[tuple[str, str]] = ()
 
+    def __init__(self, kit: Kit, label: str) -> None:
+        super().__init__(kit, label)
+        self._hashes = kit.settings.tracklayer.pii == "hashed"
+
     def decoded(self, body: bytes) -> TrackEvent:
-        """The event in a body. Refuses (400) with everything that is wrong with it."""
+        """The event in a body, its person as it goes to the log. Refuses (400) with everything that is wrong with it."""
         try:
-            return tracklayer.decode(body)
+            event = tracklayer.decode(body)
+            if self._hashes and event.user_data is not None:
+                event.user_data = hashed(event.user_data) or None
+            return event
         except InvalidEvent as error:
             raise EventRefusal(Outcome.INVALID_PAYLOAD, error.message, problems=error.problems) from None
 
