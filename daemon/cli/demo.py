@@ -1,4 +1,4 @@
-"""`headgate demo`: a page that sends events with the browser SDK, and shows what came of them."""
+"""`headgate demo`: pages that send events with the browser SDKs, and show what came of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ Serve a page on this machine that loads the browser SDK from the running instanc
 
 It has a small shop and a button for each method. On its left it shows the events that it sends and how they were
 answered, on its right what the log received. The page is on another origin than the gateway, as a site's pages are.
+A second page does the same with TrackLayer's pixel and the demo merchant.
 
 Follows the log like `headgate tail`. Ends with Ctrl-C.
 

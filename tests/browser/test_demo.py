@@ -15,6 +15,11 @@ from tests.support.chromium import Context, Page
 from tests.support.product import HEADGATE, ROOT, Product, free_ports, until
 from tests.support.wire import Wire
 
+#: Headless browsers are no persons for TrackLayer.
+PERSON = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+)
+
 CARDS = """
 [...document.querySelectorAll('#%s .event')].reverse().map((card) =>
   ['.kind', '.name', '.state'].map((part) => card.querySelector(part).textContent))
@@ -81,6 +86,44 @@ def test_the_demo(demo: dict[str, Any], product: Product, context: Context) -> N
     page.js("localStorage.setItem('demo-consent', 'denied')")
     page.click("#track")
     assert len(cards(page, "sent")) == 8
+    assert page.errors == []
+    assert [text for level, text in page.console if level in ("error", "warning")] == []
+
+
+def test_the_pixels_page(demo: dict[str, Any], context: Context) -> None:
+    """The same for TrackLayer, with a spell offline and a click on an advertisement: all on the log, in order."""
+    page = context.open()
+    page.call("Emulation.setUserAgentOverride", {"userAgent": PERSON})
+    page.goto(demo["url"])
+    page.click("nav a[href='/pixel']")
+    until(
+        lambda: page.js("document.title + document.readyState") == "Headgate demo: the pixelcomplete",
+        "its page",
+    )
+    until(lambda: len(cards(page, "log")) == 1, "the page view")
+    for button in ("[data-sku=MUG-1] [data-act=add]", "#identify", "#push", "#back", "#track"):
+        page.click(button)
+    until(lambda: len(cards(page, "log")) == 5, "five on the log")
+    page.click("#network")
+    page.click("#checkout")
+    page.js("new Promise(done => setTimeout(done, 100))")
+    assert len(cards(page, "sent")) == 5
+    page.click("#network")
+    until(lambda: len(cards(page, "log")) == 6, "six on the log")
+    expected = ["page_view", "AddToCart", "page_view", "page_view", "Lead", "Purchase"]
+    assert [card[1] for card in cards(page, "sent")] == expected
+    assert [card[1] for card in cards(page, "log")] == expected
+    assert {card[2] for card in cards(page, "sent")} == {"on the log"}
+    assert {card[0] for card in cards(page, "log")} == {"browser"}
+    page.click("#log .event summary")
+    until(lambda: page.js("!!document.querySelector('#log pre')"), "the envelope shown")
+    envelope = json.loads(page.js("document.querySelector('#log pre').textContent"))
+    assert (envelope["event"], envelope["value"], envelope["currency"]) == ("Purchase", 14.5, "EUR")
+    assert envelope["user_data"]["email"] == "ada@example.com"
+    page.click("#click")
+    until(lambda: page.js("location.search").startswith("?fbclid=Demo-"), "the page again")
+    shown = "[...document.querySelectorAll('#sent .facts')].some((one) => one.textContent.includes('fb.1.'))"
+    until(lambda: page.js(shown), "the click's id")
     assert page.errors == []
     assert [text for level, text in page.console if level in ("error", "warning")] == []
 

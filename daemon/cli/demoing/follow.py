@@ -23,12 +23,12 @@ AGAIN_S = 2.0
 
 
 class Follower:
-    """Follows the log for one source from its start on."""
+    """Follows the log for a few sources from its start on."""
 
-    def __init__(self, settings: Settings, source: str) -> None:
-        """`source` is the id of the source whose events are shown."""
+    def __init__(self, settings: Settings, sources: frozenset[str]) -> None:
+        """`sources` are the ids of those whose events are shown: sources, merchants."""
         self._settings = settings
-        self._source = source
+        self._sources = sources
         self._backlog: deque[bytes] = deque(maxlen=BACKLOG)
         self._readers: set[asyncio.Queue[bytes | None]] = set()
 
@@ -53,7 +53,7 @@ class Follower:
                 async for stored in reader.read(self._settings.kafka.topic_raw, since_ms, follow=True):
                     since_ms = stored.record.timestamp_ms
                     head = head_of(stored.record.value)
-                    if head is not None and head.source == self._source:
+                    if head is not None and head.source in self._sources:
                         self._tell(stored)
             except HeadgateError as error:
                 self._send(_message("trouble", msgspec.json.encode({"message": str(error)})))

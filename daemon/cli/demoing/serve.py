@@ -1,4 +1,4 @@
-"""The demo page's server: a few files and one stream, on loopback, for this machine's browser."""
+"""The demo pages' server: a few files and one stream, on loopback, for this machine's browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from daemon.cli.demoing.follow import Follower
 from daemon.cli.output import paint, print_json
-from daemon.cli.welcome import demo_source
+from daemon.cli.welcome import demo_merchant, demo_source
 from daemon.config.address import reachable
 from daemon.config.schema import Settings
 from daemon.errors import NotFound, Unavailable
@@ -22,7 +22,10 @@ PAGE = Path(__file__).with_name("page")
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/demo.css": ("demo.css", "text/css; charset=utf-8"),
+    "/feed.js": ("feed.js", "text/javascript; charset=utf-8"),
     "/demo.js": ("demo.js", "text/javascript; charset=utf-8"),
+    "/pixel": ("pixel.html", "text/html; charset=utf-8"),
+    "/pixel-demo.js": ("pixel-demo.js", "text/javascript; charset=utf-8"),
 }
 STREAM = "/log"
 
@@ -52,12 +55,15 @@ async def serve(settings: Settings, port: int, *, as_json: bool) -> None:
         raise NotFound(
             f"{credentials} names no source, or can't be read; is {settings.data_dir} its data folder?"
         )
-    follower = Follower(settings, str(source["id"]))
+    merchant = demo_merchant(credentials)
+    if merchant is None:
+        raise NotFound(f"{credentials} names no merchant; start the instance again, which makes one")
+    follower = Follower(settings, frozenset((str(source["id"]), str(merchant["merchant_id"]))))
     try:
         listener = socket.create_server((HOST, port))
     except OSError as error:
         raise Unavailable(f"port {port} of {HOST} can't be used: {error.strerror or error}") from None
-    demo = Demo(listener.getsockname()[1], gateway, source, settings, follower)
+    demo = Demo(listener.getsockname()[1], gateway, source, merchant, settings, follower)
     following = asyncio.create_task(follower.run())
     serving = await asyncio.start_server(demo.accept, sock=listener, limit=HEAD_BYTES_MAX)
     try:
@@ -71,12 +77,13 @@ async def serve(settings: Settings, port: int, *, as_json: bool) -> None:
 
 def _announce(url: str, gateway: str, source: dict[str, Any], settings: Settings, *, as_json: bool) -> None:
     if as_json:
-        print_json({"url": url, "gateway": gateway, "source": source["id"]})
+        print_json({"url": url, "pixel": f"{url}pixel", "gateway": gateway, "source": source["id"]})
         sys.stdout.flush()
         return
     lines = [
         "",
         f"  {paint('demo page', '2')}   {paint(url, '1')}",
+        f"  {paint('pixel', '2')}       {paint(url + 'pixel', '1')}",
         f"  {paint('gateway', '2')}     {gateway}",
         f"  {paint('source', '2')}      {source['id']}",
     ]
@@ -104,7 +111,13 @@ class Demo:
     """Answers the page's browser."""
 
     def __init__(
-        self, port: int, gateway: str, source: dict[str, Any], settings: Settings, follower: Follower
+        self,
+        port: int,
+        gateway: str,
+        source: dict[str, Any],
+        merchant: dict[str, Any],
+        settings: Settings,
+        follower: Follower,
     ) -> None:
         self.url = f"http://{HOST}:{port}/"
         # A page of another site that had its name point here would have another Host: the stream is not for it.
@@ -115,6 +128,7 @@ class Demo:
             "gateway": gateway,
             "key": str(source["pipeline_key"]),
             "source": str(source["id"]),
+            "merchant": str(merchant["merchant_id"]),
             "mode": settings.mode,
         }
         self._files = {path: self._file(name, kind, words) for path, (name, kind) in FILES.items()}
@@ -133,7 +147,7 @@ class Demo:
 
     def _file(self, name: str, kind: str, words: dict[str, str]) -> tuple[str, bytes]:
         text = (PAGE / name).read_text(encoding="utf-8")
-        if name == "index.html":
+        if name.endswith(".html"):
             for word, value in words.items():
                 text = text.replace("{{" + word + "}}", html.escape(value))
         return kind, text.encode()

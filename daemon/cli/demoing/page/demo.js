@@ -2,7 +2,7 @@
 (() => {
   'use strict';
 
-  const CARDS_MAX = 200;
+  const { addCard, follow, say, time } = window.demo;
   const gateway = document.currentScript.dataset.gateway;
   const consent = 'demo-consent';
   try {
@@ -18,7 +18,6 @@
 
   let offline = false;
   const cards = new Map(); // messageId → card
-  const arrived = new Set(); // messageIds that the log has shown
   const counts = { sent: 0, tries: 0, log: 0 };
 
   const realFetch = window.fetch;
@@ -62,63 +61,18 @@
 
   /* ---- cards ---- */
 
-  const element = (tag, className, text) => {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
-  };
-
   const makeCard = (list, event, state) => {
-    const feed = document.getElementById(list);
-    const item = element('li');
-    const details = element('details', 'event');
-    const summary = element('summary');
     const page = (event.context && event.context.page) || {};
     const names = { identify: event.userId, group: event.groupId, page: event.name || (page.path || '') + (page.search || '') };
     const name = event.event || names[event.type] || '';
-    const badge = element('span', 'state', state);
-    const facts = element('span', 'facts', factsOf(list, event));
-    summary.append(element('span', 'kind', event.type), element('span', 'name', name), badge, facts);
-    details.append(summary);
-    details.addEventListener('toggle', () => {
-      if (details.open && details.children.length === 1) details.append(pretty(event));
-    });
-    const light = (on) => document.querySelectorAll('[data-id="' + event.messageId + '"]').forEach((one) => one.classList.toggle('linked', on));
-    details.dataset.id = event.messageId;
-    details.addEventListener('mouseenter', () => light(true));
-    details.addEventListener('mouseleave', () => light(false));
-    item.append(details);
-    const empty = feed.querySelector('.empty');
-    if (empty) empty.remove();
-    feed.prepend(item);
-    while (feed.children.length > CARDS_MAX) feed.lastElementChild.remove();
-    return { details, state: badge, facts };
-  };
-
-  const factsOf = (list, event) => {
-    const time = (text) => new Date(text).toLocaleTimeString([], { hour12: false }) + '.' + String(new Date(text).getMilliseconds()).padStart(3, '0');
-    if (list === 'sent') return [time(event.timestamp), event.userId && 'user ' + event.userId, event.messageId].filter(Boolean).join('  ');
-    return [time(event.receivedAt), event.userId && 'user ' + event.userId, 'visitor ' + (event.anonymousId || '')].filter(Boolean).join('  ');
-  };
-
-  const pretty = (value) => {
-    const block = element('pre');
-    const text = JSON.stringify(value, null, 2);
-    const token = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/g;
-    let at = 0;
-    for (const found of text.matchAll(token)) {
-      block.append(text.slice(at, found.index));
-      const kind = found[2] !== undefined ? 'k' : found[1] !== undefined ? 's' : 'n';
-      block.append(element('span', kind, found[1] || found[0]), found[2] || '');
-      at = found.index + found[0].length;
-    }
-    block.append(text.slice(at));
-    return block;
+    const user = event.userId && 'user ' + event.userId;
+    const facts = list === 'sent'
+      ? [time(event.timestamp), user, event.messageId]
+      : [time(event.receivedAt), user, 'visitor ' + (event.anonymousId || '')];
+    return addCard(list, { id: event.messageId, kind: event.type, name, facts, state }, event);
   };
 
   const tell = () => {
-    const say = (id, value) => { document.getElementById(id).textContent = value; };
     say('sent-count', counts.sent);
     say('tries-count', counts.tries);
     say('log-count', counts.log);
@@ -133,37 +87,6 @@
     } catch (error) {
       return 0;
     }
-  };
-
-  /* ---- what the log received ---- */
-
-  const follow = () => {
-    const stream = new EventSource('/log');
-    const dot = document.getElementById('stream');
-    const text = document.getElementById('stream-text');
-    stream.addEventListener('open', () => {
-      dot.classList.add('on');
-      text.textContent = 'following';
-    });
-    stream.addEventListener('error', () => {
-      dot.classList.remove('on');
-      text.textContent = 'the demo has ended';
-    });
-    stream.addEventListener('trouble', (message) => {
-      dot.classList.remove('on');
-      text.textContent = JSON.parse(message.data).message;
-    });
-    stream.addEventListener('envelope', (message) => {
-      const { place, envelope } = JSON.parse(message.data);
-      if (arrived.has(envelope.id)) return; // after a break the stream begins with what was there
-      arrived.add(envelope.id);
-      counts.log += 1;
-      dot.classList.add('on');
-      text.textContent = 'following';
-      const card = makeCard('log', envelope, place);
-      card.state.classList.add('good');
-      tell();
-    });
   };
 
   /* ---- the page's own life ---- */
@@ -211,7 +134,11 @@
     } catch (error) {
       choice.disabled = true;
     }
-    follow();
+    follow('datafly', (envelope, place) => {
+      counts.log += 1;
+      makeCard('log', envelope, place).state.classList.add('good');
+      tell();
+    });
     setInterval(tell, 1000);
   });
 })();
