@@ -7,7 +7,7 @@ import string
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.events.envelope import encode
@@ -17,6 +17,9 @@ from daemon.events.tracklayer.event import CONSENTS, TIME_S_MAX, TIME_S_MIN
 from daemon.events.tracklayer.user import IDS, ONE_ID, ONE_TEXT, TEXTS
 
 RECEIVED = Received("id", "acme", "server", "2026-02-25T14:30:00.000Z")
+
+#: Never wall time: the machine may be busy.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ANYTHING = st.recursive(
     st.none()
@@ -102,6 +105,7 @@ def refused(body: bytes) -> set[str]:
     return {one.field.split(".")[0].split("[")[0] for one in found.problems}
 
 
+@PATIENT
 @given(st.dictionaries(st.sampled_from(MEMBERS), ANYTHING))
 def test_anything_is_refused_or_written(body: dict[str, Any]) -> None:
     """Never an error of ours; what is missing is named, and nothing that is not there and may be absent."""
@@ -110,6 +114,7 @@ def test_anything_is_refused_or_written(body: dict[str, Any]) -> None:
     assert named >= {name for name in REQUIRED if body.get(name) in (None, "")}
 
 
+@PATIENT
 @given(
     st.binary(max_size=200).filter(lambda one: not one.strip().startswith(b"{"))
     | ANYTHING.filter(lambda one: not isinstance(one, dict))
@@ -119,12 +124,14 @@ def test_what_is_no_object(body: Any) -> None:
     assert refused(body if isinstance(body, bytes) else json.dumps(body).encode()) == {""}
 
 
+@PATIENT
 @given(GOOD, st.sampled_from(MEMBERS), ANYTHING)
 def test_one_member_at_a_time(event: dict[str, Any], name: str, value: Any) -> None:
     """Whatever stands in for one member of a good event: taken, or that member alone is named."""
     assert refused(json.dumps({**event, name: value}).encode()) <= {name}
 
 
+@PATIENT
 @given(GOOD)
 def test_a_good_event_says_the_same_in_its_envelope(event: dict[str, Any]) -> None:
     """What holds something is there as it came, what is empty is not."""
@@ -142,6 +149,7 @@ def test_a_good_event_says_the_same_in_its_envelope(event: dict[str, Any]) -> No
     assert context.get("consent") == (_full(event.get("consent_state") or {}) or None)
 
 
+@PATIENT
 @given(GOOD)
 def test_once_read_twice_the_same(event: dict[str, Any]) -> None:
     """What an envelope says of a person, sent again, gives the same envelope."""
