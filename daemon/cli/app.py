@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Take events from Stripe, Shopify, HubSpot, GitHub and other services.",
     ),
     "contracts": ("daemon.cli.contracts", "Say what ResultFly's events carry, type by type."),
+    "events": ("daemon.cli.events", "Count the events that are stored in PostgreSQL."),
+    "profiles": ("daemon.cli.profiles", "Show whose events they are: identifiers, merges, conflicts."),
     "tail": ("daemon.cli.tail", "Show and follow the events on the log."),
     "spool": ("daemon.cli.spool", "Show, drain, verify and export what waits on this machine for Kafka."),
     "demo": ("daemon.cli.demo", "Serve a page that sends events and shows what the log received."),

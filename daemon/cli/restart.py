@@ -7,7 +7,7 @@ import click
 from daemon.cli.app import json_option, settings_option
 
 HELP = """
-Replace every frontend and publisher of the running instance, one after the other, and read the settings again.
+Replace every publisher, processor and frontend of the running instance, one after the other, and read the settings again.
 
 Each slot's new process takes over before the old one finishes, so no request is lost. Bad settings change nothing;
 when a new process does not get ready, its old one stays and the rest is left as it is: then the exit code is not 0.

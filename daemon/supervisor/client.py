@@ -32,7 +32,7 @@ class Client:
 
     def roll(self, progress: Callable[[str], None] = lambda _: None) -> str:
         """
-        Read the settings anew and replace every publisher and frontend; returns when that is done.
+        Read the settings anew and replace every publisher, processor and frontend; returns when that is done.
 
         Raises SettingsError (nothing changed) or HeadgateError (a new process failed, its old one stays).
         """

@@ -32,7 +32,7 @@ ASK_TIMEOUT_S = 5.0
 
 
 class Roll(Struct, frozen=True, tag_field="command", tag="roll"):
-    """Read the settings anew and replace every publisher and frontend."""
+    """Read the settings anew and replace every publisher, processor and frontend."""
 
 
 class Unpark(Struct, frozen=True, tag_field="command", tag="unpark"):

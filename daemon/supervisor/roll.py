@@ -1,7 +1,7 @@
 """
-A roll: every publisher and frontend slot gets a new process, one slot after the other, without a gap.
+A roll: every publisher, processor and frontend slot gets a new process, one slot after the other, without a gap.
 
-    for each role in start order (publishers before frontends):
+    for each role in start order (publishers first, frontends last):
         more slots than before? start the new ones
         for each slot: start the new process → wait for Ready → drain the old one → wait for its end
     fewer slots than before? drain the last ones, frontends first

@@ -20,6 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from daemon.adapters.kafka.connection import client_options, forget_reason, quiet, reason
+from daemon.adapters.kafka.offsets import Offsets, Places
 from daemon.adapters.kafka.topics import partitions_of
 from daemon.adapters.progress import Progress
 from daemon.config.schema import Settings
@@ -47,7 +48,6 @@ START_S = 60.0
 #: Between tries to connect, and between looks at the ends of the partitions, seconds.
 RETRY_S = 1.0
 LOOK_S = 5.0
-COMMIT_S = 5.0
 STOP_S = 3.0
 
 
@@ -66,12 +66,7 @@ class KafkaFeed:
         self._consumer: AIOKafkaConsumer | None = None
         #: grows when partitions go: what was read before is stale
         self._generation = 0
-        #: partition → the offset after the last stored record
-        self._stored: dict[TopicPartition, int] = {}
-        self._read_to: dict[TopicPartition, int] = {}
-        self._ends: dict[TopicPartition, int] = {}
-        self._to_commit: dict[TopicPartition, int] = {}
-        self._committer: asyncio.Task[None] | None = None
+        self._offsets = Offsets(self._commit)
         self._looker: asyncio.Task[None] | None = None
         self._hand_free = asyncio.Event()
         self._hand_free.set()
@@ -105,10 +100,7 @@ class KafkaFeed:
         generation, offsets = _token(reading)
         if generation != self._generation:
             return
-        self._stored.update(offsets)
-        self._to_commit.update(offsets)
-        if self._committer is None or self._committer.done():
-            self._committer = asyncio.create_task(self._commit_while_needed())
+        self._offsets.done(offsets)
 
     def stale(self, reading: Reading) -> bool:
         return _token(reading)[0] != self._generation
@@ -117,11 +109,7 @@ class KafkaFeed:
         """Nothing to do: positions are the group's, and rebalances tell of them."""
 
     def lag(self) -> Lag:
-        records = sum(
-            max(0, end - self._stored[partition])
-            for partition, end in self._ends.items()
-            if partition in self._stored
-        )
+        records = self._offsets.lag
         return Lag(records, self._progress.oldest_ms if records else 0)
 
     async def stop(self) -> None:
@@ -129,14 +117,14 @@ class KafkaFeed:
             self._looker.cancel()
             await asyncio.gather(self._looker, return_exceptions=True)
         self._hand_free.set()
-        await self._committed()
+        await self._offsets.committed()
         await self._discard()
 
     # --- reading
 
     async def _gather(self, consumer: AIOKafkaConsumer, wait_s: float) -> Reading | None:
         records: list[Fetched] = []
-        offsets: dict[TopicPartition, int] = {}
+        offsets: Places = {}
         generation = self._generation
         size, wait_ms = 0, max(1, int(wait_s * 1000))
         while len(records) < self._limits.batch_records_max and size < self._limits.batch_bytes_max:
@@ -152,13 +140,15 @@ class KafkaFeed:
             wait_ms = 0
             for partition, messages in polled.items():
                 await self._look_for_gap(consumer, partition, messages[0].offset)
+                if generation != self._generation:
+                    return None
                 for message in messages:
                     value = message.value or b""
                     size += len(value)
                     records.append(
                         Fetched(self._topic, partition.partition, message.offset, value, message.timestamp)
                     )
-                offsets[partition] = self._read_to[partition] = messages[-1].offset + 1
+                offsets[partition] = self._offsets.read[partition] = messages[-1].offset + 1
         if generation != self._generation:
             return None
         if not records:
@@ -172,12 +162,12 @@ class KafkaFeed:
 
     async def _look_for_gap(self, consumer: AIOKafkaConsumer, partition: TopicPartition, first: int) -> None:
         """Count what the topic's retention took before it was read."""
-        expected = self._read_to.get(partition)
+        expected = self._offsets.read.get(partition)
         if expected is None:
             expected = await consumer.committed(partition)
             if expected is not None:
-                self._stored.setdefault(partition, expected)
-        self._stored.setdefault(partition, first)
+                self._offsets.stored.setdefault(partition, expected)
+        self._offsets.stored.setdefault(partition, first)
         if expected is None or first <= expected:
             return
         begin = (await consumer.beginning_offsets([partition]))[partition]
@@ -193,32 +183,16 @@ class KafkaFeed:
                 partition.partition,
             )
 
-    # --- committing
+    # --- the group
 
-    async def _committed(self) -> None:
-        """Wait until everything is committed that is to be, or can't be now."""
-        if self._committer is not None:
-            await self._committer
-        await self._commit_while_needed()
-
-    async def _commit_while_needed(self) -> None:
-        while self._to_commit and self._consumer is not None:
-            offsets, self._to_commit = self._to_commit, {}
-            mine = {partition: at for partition, at in offsets.items() if partition in self._assignment()}
-            if not mine:
-                continue
-            try:
-                async with asyncio.timeout(COMMIT_S):
-                    await self._consumer.commit(mine)
-            except (KafkaError, IllegalStateError, OSError, TimeoutError) as error:
-                # The next commit covers this one; until then a restart would bring copies, which are dropped.
-                log.info("offsets could not be committed: %s", str(error) or type(error).__name__)
-                return
+    async def _commit(self, offsets: Places) -> None:
+        mine = self._assignment()
+        still_mine = {partition: at for partition, at in offsets.items() if partition in mine}
+        if still_mine and self._consumer is not None:
+            await self._consumer.commit(still_mine)
 
     def _assignment(self) -> frozenset[TopicPartition]:
         return frozenset(self._consumer.assignment()) if self._consumer is not None else frozenset()
-
-    # --- the group
 
     async def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """Partitions are going to another member: finish what is in hand, if that does not take long."""
@@ -226,12 +200,9 @@ class KafkaFeed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REVOKE_WAIT_S):
                     await self._hand_free.wait()
-            await self._committed()
+            await self._offsets.committed()
         self._generation += 1
-        self._stored.clear()
-        self._read_to.clear()
-        self._ends.clear()
-        self._to_commit.clear()
+        self._offsets.forget()
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """These are ours from now on."""
@@ -281,10 +252,7 @@ class KafkaFeed:
     async def _discard(self) -> None:
         consumer, self._consumer = self._consumer, None
         self._generation += 1
-        self._stored.clear()
-        self._read_to.clear()
-        self._ends.clear()
-        self._to_commit.clear()
+        self._offsets.forget()
         self._progress.dropped()
         if consumer is not None:
             await _close(consumer)
@@ -317,14 +285,16 @@ class KafkaFeed:
         if not partitions:
             return
         ends = await consumer.end_offsets(partitions)
-        unknown = [partition for partition in partitions if partition not in self._stored]
+        unknown = [partition for partition in partitions if partition not in self._offsets.stored]
         begins = await consumer.beginning_offsets(unknown) if unknown else {}
         for partition, begin in begins.items():
             committed = await consumer.committed(partition)
             if generation == self._generation:
-                self._stored.setdefault(partition, begin if committed is None else max(begin, committed))
+                self._offsets.stored.setdefault(
+                    partition, begin if committed is None else max(begin, committed)
+                )
         if generation == self._generation:
-            self._ends = ends
+            self._offsets.ends = ends
 
     def _answered(self) -> None:
         self._stores.up.at("kafka").n = 1
@@ -351,8 +321,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._feed.assigned(assigned)
 
 
-def _token(reading: Reading) -> tuple[int, dict[TopicPartition, int]]:
-    return cast("tuple[int, dict[TopicPartition, int]]", reading.token)
+def _token(reading: Reading) -> tuple[int, Places]:
+    return cast("tuple[int, Places]", reading.token)
 
 
 async def _close(consumer: AIOKafkaConsumer) -> None:

@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Between looks for news, seconds; events are on their way for longer than that.
-LOOK_S = 0.05
+#: Between looks for news, seconds: as long as two transactions are apart.
+LOOK_S = 0.1
 #: Between tries to become the one who reads, and to learn the positions, seconds.
 RETRY_S = 0.5
 #: Between looks at how much waits, seconds.
