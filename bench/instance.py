@@ -41,6 +41,7 @@ class Source:
     id: str
     key: str
     origin: str
+    secret: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +153,15 @@ class Headgate:
     def create_source(self, number: int, *, rate: int, burst: int) -> Source:
         """A source whose pages are at https://shop-<number>.example."""
         origin = f"https://shop-{number}.example"
-        argv = [
-            str(HEADGATE), "sources", "create", "--tenant", "bench", "--name", f"shop {number}",
-            "--origin", origin, "--rate", str(rate), "--burst", str(burst), "--json",
-        ]  # fmt: skip
+        made = self.command(
+            "sources", "create", "--tenant", "bench", "--name", f"shop {number}",
+            "--origin", origin, "--rate", str(rate), "--burst", str(burst),
+        )  # fmt: skip
+        return Source(made["id"], made["pipeline_key"], origin, made["secret_key"])
+
+    def command(self, *args: str) -> Any:
+        """What `headgate <args> --json` prints, decoded."""
+        argv = [str(HEADGATE), *args, "--json"]
         done = subprocess.run(
             argv,
             cwd=ROOT,
@@ -166,11 +172,9 @@ class Headgate:
             timeout=COMMAND_LIMIT_S,
         )
         if done.returncode != 0:
-            raise BenchError(
-                f"headgate sources create failed ({done.returncode}):\n{done.stdout}{done.stderr}"
-            )
-        made = json.loads(done.stdout)
-        return Source(made["id"], made["pipeline_key"], origin)
+            what = " ".join(args[:2])
+            raise BenchError(f"headgate {what} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
+        return json.loads(done.stdout)
 
     def errors(self) -> list[str]:
         """What it has logged at level error or above, one line each."""

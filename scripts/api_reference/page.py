@@ -123,7 +123,10 @@ def _intro(document: Json, title: str) -> str:
         "WEBHOOK=wh_… WEBHOOK_SECRET=…\n"
         "headgate webhooks create --source src_… --kind github                                 # prints both\n\n"
         "TL_KEY=tl_… MERCHANT=…\n"
-        "headgate merchants create --name Shop                                                 # prints both"
+        "headgate merchants create --name Shop                                                 # prints both\n\n"
+        "CDP_KEY=cdp_…\n"
+        "headgate keys create --kind cdp --tenant acme --scope cdp:events:write \\\n"
+        "  --scope cdp:contracts:write --scope cdp:contracts:read                               # prints it"
     )
     return (
         f"<header><h1>{escape(title)}</h1><p class=lead>{prose(head)} Version {escape(info['version'])}; for programs: "
