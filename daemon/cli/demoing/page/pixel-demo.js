@@ -31,8 +31,14 @@
   const realBeacon = navigator.sendBeacon.bind(navigator);
   navigator.sendBeacon = (address, body) => {
     const taken = realBeacon(address, body);
-    if (address === endpoint) sent(JSON.parse(body));
+    if (address === endpoint) whole(() => sent(JSON.parse(body)));
     return taken;
+  };
+
+  /** The pixel may be there before the page's columns are. */
+  const whole = (work) => {
+    if (document.readyState === 'loading') document.addEventListener('DOMContentLoaded', work);
+    else work();
   };
 
   const show = (card, kind, text) => {
