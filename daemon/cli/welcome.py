@@ -19,7 +19,7 @@ EVENT = '{"type":"track","event":"Product Viewed","properties":{"sku":"A-1","pri
 
 #: The shell puts in an id of its own for each time that the line is pasted, and the time.
 TRACKED = (
-    '{"event_id":"try-\'$(date +%s%N)\'","event_name":"purchase","event_time":\'$(date +%s)\',"merchant_id":"MERCHANT",'
+    '{"event_id":"try-\'$(date +%s%N)\'","event_name":"purchase","event_time":\'$(date +%s)\',"merchant_id":"\'$MERCHANT\'",'
     '"value":129.99,"currency":"EUR"}'
 )
 
@@ -107,15 +107,16 @@ def curl_line(settings: Settings, ingest: str, source: Mapping[str, Any], creden
 
 
 def track_line(settings: Settings, ingest: str, merchant: Mapping[str, Any], credentials: Path) -> str:
-    """The same for the demo merchant of TrackLayer."""
+    """The same for the demo merchant of TrackLayer; it leaves key and merchant in variables for what is tried next."""
     key = _key(settings, str(merchant["api_key"]), "tl", credentials)
-    return _post(f"{ingest}/v1/events", key, TRACKED.replace("MERCHANT", str(merchant["merchant_id"])))
+    line = _post(f"{ingest}/v1/events", "$TL_KEY", TRACKED)
+    return f"TL_KEY={key} MERCHANT={shlex.quote(str(merchant['merchant_id']))}; {line}"
 
 
 def cdp_line(settings: Settings, ingest: str, customer: Mapping[str, Any], credentials: Path) -> str:
     """The same with the demo key of ResultFly, whose contract the event keeps."""
     key = _key(settings, str(customer["api_key"]), "cdp", credentials)
-    return _post(f"{ingest}/v1/cdp/events", key, BOUGHT)
+    return f"CDP_KEY={key}; " + _post(f"{ingest}/v1/cdp/events", "$CDP_KEY", BOUGHT)
 
 
 def _key(settings: Settings, key: str, prefix: str, credentials: Path) -> str:

@@ -70,6 +70,17 @@ def test_what_the_docs_say_is_what_happens(product: Product) -> None:
     assert copies[1]["context"]["page"]["url"] == "https://shop.example.com/thanks"
 
 
+@pytest.mark.parametrize(
+    ("begins", "says"), [("TL_KEY=", {"success": True}), ("CDP_KEY=", {"status": "accepted"})]
+)
+def test_the_printed_lines_work_when_pasted(begins: str, says: dict[str, Any], product: Product) -> None:
+    """As often as one likes: each time it is another event."""
+    [line] = [one.strip() for one in product.log.splitlines() if one.strip().startswith(begins)]
+    for _ in range(2):
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+        assert says.items() <= json.loads(done.stdout).items(), done.stdout
+
+
 def test_thirty_in_a_minute_over_four_frontends(four: Product, merchant: dict[str, Any]) -> None:
     """Whichever frontend the connections come to: the 31st is refused, other addresses and merchants are not."""
     merchant_id = merchant["merchant_id"]

@@ -37,7 +37,7 @@ CDP_KEY = {"tenant": "demo", "api_key": "cdp_live_mnoPQR789", "scopes": ["cdp:ev
 def shown(line: str) -> list[str]:
     """The arguments that a shell would give to curl."""
     done = subprocess.run(
-        ["sh", "-c", line.replace("curl", "printf '%s\\n'", 1)], capture_output=True, text=True, check=True
+        ["sh", "-c", line.replace("curl ", "printf '%s\\n' ", 1)], capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
 
@@ -70,7 +70,8 @@ def test_in_development_all_is_there_to_be_pasted(tmp_path: Path) -> None:
     assert "HEADGATE_CONFIG='config/my file.toml' .venv/bin/headgate tail --follow" in text
     assert "hidden" not in text
     assert "\x1b" not in text
-    curl, track, cdp = [line.strip() for line in text.splitlines() if "curl" in line]
+    curl, track, cdp = [line.strip() for line in text.splitlines() if "curl " in line]
+    assert curl.startswith("curl ")
     words = shlex.split(curl)
     assert words[0] == "curl"
     assert "http://127.0.0.1:8123/v1/t" in words
