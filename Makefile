@@ -7,12 +7,12 @@ BENCH_ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types lock bench install uninstall clean venv dev
+.PHONY: help run test lint types lock bench bench-cost install uninstall clean venv dev
 
 help: ## Show this list
 	@echo 'Headgate: an event gateway. Usage: make <target>'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
 		printf '%-12s %s\n' "$$name" "$$text"; done
 
 run: ## Install what is needed into .venv and run Headgate in the foreground (Ctrl-C ends it)
@@ -35,6 +35,11 @@ types: ## mypy
 bench: ## Measure: starts Headgate, loads it, prints rates and CPU (BENCH_ARGS=…)
 	@sh scripts/setup-venv.sh dev
 	@exec $(VENV)/bin/python -m bench.run $(BENCH_ARGS)
+
+bench-cost: ## What an event costs, in units of a bare server: all scenarios, in turns (BENCH_ARGS=…)
+	@sh scripts/setup-venv.sh dev
+	@sh scripts/system-packages.sh bench
+	@exec $(VENV)/bin/python -m bench.cost $(BENCH_ARGS)
 
 lock: ## Regenerate the hashed pins in requirements/ (LOCK_ARGS=--upgrade for newer versions)
 	@exec sh scripts/lock.sh $(LOCK_ARGS)

@@ -136,14 +136,23 @@ class Wrk:
             prepared.write_text("".join(lines(sources, self.seed)), "utf-8")
         return self.send(url, ROOT / "bench/wrk.lua", prepared, folder, seconds, number)
 
-    def send(self, url: str, script: Path, prepared: Path, folder: Path, seconds: float, number: int) -> Load:
-        """Send what `prepared` holds, as `script` reads it. `answered` counts requests."""
+    def send(
+        self,
+        url: str,
+        script: Path,
+        prepared: Path,
+        folder: Path,
+        seconds: float,
+        number: int,
+        more: Sequence[str] = (),
+    ) -> Load:
+        """Send what `prepared` holds, as `script` (which takes `more` too) reads it. `answered` counts requests."""
         program = shutil.which("wrk")
         if program is None:
             raise BenchError("there is no wrk; on Debian: apt-get install wrk. Or take --generator locust")
         argv = [
             program, "-t", str(self.threads), "-c", str(self.connections), "-d", f"{_whole(seconds)}s",
-            "--latency", "--timeout", "15s", "-s", str(script), url, "--", str(prepared), str(number),
+            "--latency", "--timeout", "15s", "-s", str(script), url, "--", str(prepared), str(number), *more,
         ]  # fmt: skip
         log = _run("wrk", argv, folder, {}, seconds)
         found = [line for line in log.splitlines() if line.startswith("RESULT ")]

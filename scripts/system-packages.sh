@@ -1,6 +1,7 @@
 #!/bin/sh
 # System programs that the tests use: Java 17 and Maven (Kafka), promtool (alert rules), systemd (the unit), Chromium
-# (the browser SDK), Node.js and npm (other people's SDKs).
+# (the browser SDK), Node.js and npm (other people's SDKs). With the argument `bench`: those of `make bench-cost`,
+# which are wrk, Java and Maven.
 # As root on Debian or Ubuntu it installs what is missing, without starting any service; elsewhere it says what is
 # missing. It never fails: the tests that need something absent say so (and fail with CI=true).
 set -u
@@ -16,11 +17,17 @@ has_java() {
 packages=''
 has_java || packages="$packages default-jre-headless"
 has mvn || packages="$packages maven"
-has node || packages="$packages nodejs"
-has npm || packages="$packages npm"
-has chromium || packages="$packages chromium"
-has systemd-analyze || packages="$packages systemd"
-has setpriv && has unshare && has nsenter || packages="$packages util-linux"
+for_what='the tests'
+if [ "${1:-}" = bench ]; then
+    for_what='the bench'
+    has wrk || packages="$packages wrk"
+else
+    has node || packages="$packages nodejs"
+    has npm || packages="$packages npm"
+    has chromium || packages="$packages chromium"
+    has systemd-analyze || packages="$packages systemd"
+    has setpriv && has unshare && has nsenter || packages="$packages util-linux"
+fi
 
 apt() {
     DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
@@ -39,15 +46,17 @@ install_packages() {
 
 if [ -n "$packages" ]; then
     if [ "$(id -u)" = 0 ] && has apt-get; then
-        echo "headgate: installing system packages for the tests:$packages"
+        echo "headgate: installing system packages for $for_what:$packages"
         { apt update && install_packages; } >.cache/apt.log 2>&1 || {
             echo "headgate: that failed; the end of .cache/apt.log:" >&2
             tail -n 5 .cache/apt.log >&2
         }
     else
-        echo "headgate: some tests need programs that are not here; on Debian: sudo apt-get install$packages" >&2
+        echo "headgate: $for_what: some programs are missing; on Debian: sudo apt-get install$packages" >&2
     fi
 fi
+
+[ "${1:-}" = bench ] && exit 0
 
 # The package prometheus would start a server on 9090; promtool alone is taken out of it.
 if ! has promtool && [ ! -x "$tools/usr/bin/promtool" ] && has apt-get && has dpkg-deb; then
