@@ -176,6 +176,20 @@ def test_keys_and_scopes(product: Product, key: str, tenant: str) -> None:
     assert send(product, other, purchase()).json()["error_code"] == "unknown_event_type"
 
 
+def test_a_keys_own_rate(product: Product, key: str, tenant: str) -> None:
+    args = ("--kind", "cdp", "--tenant", tenant, "--rate", "0.5", "--burst", "2")
+    slow = str(product.json("keys", "create", *args)["api_key"])
+    replies = [send(product, slow, purchase("rate", source="rate")) for _ in range(4)]
+    assert [one.status for one in replies[:2]] == [200, 200]
+    reply = replies[-1]
+    assert (reply.status, reply.json()["error_code"]) == (429, "rate_limited")
+    assert 1 <= int(reply.get("retry-after") or 0) <= 4
+    assert reply.get("ratelimit-policy") == '"key";q=2;w=4'
+    assert send(product, key, purchase("rate", source="rate")).json()["status"] == "duplicate", (
+        "another's is its own"
+    )
+
+
 # --- contracts
 
 
