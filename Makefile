@@ -4,10 +4,11 @@
 
 VENV = .venv
 BENCH_ARGS ?=
+CHAOS_ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types lock bench bench-cost install uninstall clean venv dev
+.PHONY: help run test lint types lock bench chaos bench-cost install uninstall clean venv dev
 
 help: ## Show this list
 	@echo 'Headgate: an event gateway. Usage: make <target>'
@@ -40,6 +41,11 @@ bench-cost: ## What an event costs, in units of a bare server: all scenarios, in
 	@sh scripts/setup-venv.sh dev
 	@sh scripts/system-packages.sh bench
 	@exec $(VENV)/bin/python -m bench.cost $(BENCH_ARGS)
+
+chaos: ## Break a running Headgate in every way under load, and prove that nothing is lost (CHAOS_ARGS='--seed 7')
+	@sh scripts/setup-venv.sh dev
+	@sh scripts/system-packages.sh
+	@exec $(VENV)/bin/python -m tests.chaos $(CHAOS_ARGS)
 
 lock: ## Regenerate the hashed pins in requirements/ (LOCK_ARGS=--upgrade for newer versions)
 	@exec sh scripts/lock.sh $(LOCK_ARGS)

@@ -191,6 +191,10 @@ STORING = (
     Panel("Retries and gaps", "Batches tried again, and records that were gone before they were read.",
           (rate("headgate_processor_retries_total", "what"),
            Ask("sum(increase(headgate_processor_missed_records_total{HERE}[$__rate_interval]))", "missed")), width=8),
+    Panel("Waits for", "1 while the processor waits for PostgreSQL, or for Kafka to read from.",
+          (Ask("max by (instance, store) (headgate_processor_waiting{HERE})", "{{instance}} {{store}}"),),
+          kind="state-timeline", width=24, steps=((None, "green"), (1, "red")),
+          mappings=(("0", "no", "green"), ("1", "waits", "red"))),
     Panel("Tidied", "Days of events dropped, ids forgotten.",
           (Ask("sum by (what) (increase(headgate_processor_tidied_total{HERE}[$__rate_interval]))", "{{what}}"),)),
 )  # fmt: skip

@@ -84,7 +84,7 @@ def groups() -> list[Group]:
         ("Events and requests", frontend, IngestMetrics(list(Outcome))),
         ("The gate before all events", frontend, GateMetrics()),
         ("The queue to the publishers", f"{frontend}, {processor}", OutboxMetrics()),
-        ("Stores, claims, keys and limits", f"{frontend}, {publisher}, {processor}", StoreMetrics()),
+        ("Stores, claims, keys and limits", f"{frontend}, {publisher}", StoreMetrics()),
         ("The event log", publisher, PublisherMetrics()),
         ("The local log's files", publisher, LocalLogMetrics()),
         ("From the log to PostgreSQL", processor, ProcessorMetrics(list(Reason))),

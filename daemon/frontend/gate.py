@@ -64,6 +64,7 @@ class Gate:
         self._shut_at = 0.0
         self._answers_then = 0
         self._tried_at = 0.0
+        self._trying = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -107,11 +108,14 @@ class Gate:
         return "overload" if self._overloaded() else ""
 
     def _overloaded(self) -> bool:
-        """Shut at the limit; open at half of it, if anything was answered at all."""
-        limit_s = self._wait_max_s
+        """Shut at the limit; open at half of it, if anything was answered, or nobody came who could find out."""
+        limit_s, oldest_s = self._wait_max_s, self._oldest_s()
         if self._cause != "overload":
-            return 0 < limit_s < self._oldest_s()
-        return self._oldest_s() > limit_s / 2 or self._answers() == self._answers_then
+            return 0 < limit_s < oldest_s
+        if oldest_s > limit_s / 2:
+            return True
+        # Without the second, an idle gateway would stay shut: whoever looks at /readyz sends it nothing.
+        return self._answers() == self._answers_then and not (self._trying and not oldest_s)
 
     def _ajar(self) -> bool:
         """
@@ -119,10 +123,12 @@ class Gate:
 
         For one look in TRY_S.
         """
-        if self._cause != "overload" or self._oldest_s() or self._clock() - self._tried_at < TRY_S:
-            return False
-        self._tried_at = self._clock()
-        return True
+        self._trying = (
+            self._cause == "overload" and not self._oldest_s() and self._clock() - self._tried_at >= TRY_S
+        )
+        if self._trying:
+            self._tried_at = self._clock()
+        return self._trying
 
     def _reason(self, cause: str) -> str:
         if cause == "overload":

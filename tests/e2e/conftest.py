@@ -43,6 +43,17 @@ def source(product: Product) -> Source:
     return product.create_source()
 
 
+@pytest.fixture(autouse=True)
+def conservation(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test: each event that a shared instance received has ended, once. New ones are asked at their end."""
+    shared: list[Product] = [
+        request.getfixturevalue(name) for name in ("product", "four") if name in request.fixturenames
+    ]
+    yield
+    for product in shared:
+        product.conserved()
+
+
 @pytest.fixture
 def new_product(tmp_path: Path) -> Iterator[NewProduct]:
     """Make an instance for this test alone, not started: `new_product(HEADGATE_FRONTEND__COUNT="4").start()`."""

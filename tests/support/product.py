@@ -241,7 +241,10 @@ class Product:
                 # A test may have left somebody frozen.
                 for pid in self.processes():
                     _kill(pid, signal.SIGCONT)
-                self.stop()
+                try:
+                    self.conserved()
+                finally:
+                    self.stop()
         finally:
             for pid in self.processes():
                 _kill(pid, signal.SIGKILL)
@@ -301,11 +304,25 @@ class Product:
         assert status == 200, body
         return Metrics(body.decode())
 
+    def conserved(self) -> None:
+        """
+        The law of conservation: at rest, received = accepted + duplicate + Σ refused by reason, whatever was done to it.
+
+        Asked of every instance at the end of every test; there is nothing to ask where the admin port is gone.
+        """
+        try:
+            alive = get(f"{self.admin}/livez")[0] == 200
+        except OSError:
+            return
+        if alive:
+            self.at_rest()
+
     def at_rest(self) -> Metrics:
         """/metrics once nothing is in work; the accounts have to balance then."""
 
         def balanced() -> Metrics | None:
             now = self.metrics()
+            assert now.in_work >= 0, f"{-now.in_work} events ended that never came: {now.received} {now.outcomes}"
             return now if now.in_work == 0 else None
 
         return until(balanced, "the accounts balance", 15.0)

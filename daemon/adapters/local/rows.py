@@ -87,7 +87,7 @@ def read_row(topic: str, body: bytes, stored_checksum: int | None) -> list[Parti
         raise DamagedRow("its checksum is wrong")
     try:
         return batches_of(body)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise DamagedRow(f"it can't be decoded: {error}") from None
 
 
