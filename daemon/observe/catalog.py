@@ -223,6 +223,12 @@ class ProcessorMetrics(Room):
             "headgate_processor_lag_seconds",
             "Age of the oldest record that is not stored yet; 0: there is none.",
         )
+        self.waiting = Gauge(
+            "headgate_processor_waiting",
+            "1 while the processor waits for it: postgres, kafka (the log that it reads).",
+            "store",
+            ("postgres", "kafka"),
+        )
         self.retries = Counter(
             "headgate_processor_retries", "Times that a batch was tried again: store (PostgreSQL), dead_letters.",
             "what", ("store", "dead_letters"),

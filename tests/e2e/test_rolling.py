@@ -32,7 +32,7 @@ def test_roll_under_load_fails_no_request(new_product: NewProduct) -> None:
         Load(product.ingest_port, source, connections=12, per_s=PER_S, fresh=True) as fresh,
     ):
         kept.wait(200)
-        assert product.json("restart", "--rolling")["result"] == "4 slots rolled"
+        assert product.json("restart", "--rolling")["result"] == "5 slots rolled"
         between = pids(product)
         kept.wait(100)
         product.send(signal.SIGHUP)
@@ -42,7 +42,7 @@ def test_roll_under_load_fails_no_request(new_product: NewProduct) -> None:
     for load in (kept, fresh):
         assert load.failures == []
         assert load.statuses.keys() == {200}
-    # Every frontend and publisher is new each time, the embedded servers never are.
+    # Every process is new each time, the embedded servers never are.
     for old, new in ((before, between), (between, after)):
         assert {place for place, pid in old.items() if new[place] == pid} == {("embedded", 0)}
     assert {slot.state for slot in product.slots()} == {"READY"}

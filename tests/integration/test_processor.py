@@ -287,7 +287,9 @@ async def test_postgres_is_stopped_and_started(tmp_path: Path, run_folder: Path)
             )
             await server.stop()
             await rig.write([envelope(number) for number in range(10, 30)])
-            await until(lambda: processor.sample("headgate_store_up", store="postgres") == 0, "an outage")
+            await until(
+                lambda: processor.sample("headgate_processor_waiting", store="postgres") == 1, "an outage"
+            )
             await until(lambda: processor.sample("headgate_processor_lag_records") == 20, "the lag counted")
             assert processor.alive
             assert all(beat.serving for beat in processor.beats)
@@ -297,7 +299,7 @@ async def test_postgres_is_stopped_and_started(tmp_path: Path, run_folder: Path)
                 "all stored",
             )
             assert processor.sample("headgate_processor_records_total", result="poison") == 0
-            assert processor.sample("headgate_store_outages_total", store="postgres") == 1
+            await until(lambda: processor.sample("headgate_processor_waiting", store="postgres") == 0, "over")
             assert await rig.letters() == []
             async with event_store(server.dsn) as store:
                 assert len(await ids(store)) == 30

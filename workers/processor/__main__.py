@@ -26,7 +26,7 @@ from daemon.events.stored import Reason
 from daemon.observe.catalog import OutboxMetrics, ProcessorMetrics, StoreMetrics
 from daemon.ports import Feed
 from workers.processor.letters import DeadLetters
-from workers.processor.upkeep import keep_tidy
+from workers.processor.upkeep import keep_looking, keep_tidy
 from workers.processor.work import Processor
 
 #: The first try to reach PostgreSQL gets so long: it finds a DSN that can't be read. The loop does the rest.
@@ -35,8 +35,8 @@ PROBE_S = 2.0
 #: What of the drain's limit is kept for closing, seconds.
 CLOSE_S = 2.0
 
-#: One connection stores, one tidies.
-CONNECTIONS = 2
+#: One connection stores, one tidies, one looks whether the server answers.
+CONNECTIONS = 3
 
 #: Collections per generation: a batch makes no cycles, so the collector seldom finds anything.
 GC_THRESHOLDS = (50_000, 20, 50)
@@ -46,8 +46,9 @@ async def processor(ctx: ChildContext) -> None:
     """Store what stands on the log until a drain is asked for."""
     settings = ctx.settings
     metrics, queue = ProcessorMetrics(list(Reason)), OutboxMetrics()
-    stores = StoreMetrics(("postgres", "kafka") if settings.kafka.brokers else ("postgres",))
-    ctx.instruments.add(*metrics.instruments(), *queue.instruments(), stores.up, stores.outages)
+    # Not shown as they are: headgate_store_up says whether events can be taken, for which nobody needs a processor.
+    stores = StoreMetrics(("postgres", "kafka"))
+    ctx.instruments.add(*metrics.instruments(), *queue.instruments())
 
     pool = PostgresPool(
         msgspec.structs.replace(
@@ -66,8 +67,14 @@ async def processor(ctx: ChildContext) -> None:
             await pool.start()
     await feed.start()
     await outbox.start(wait_s=0.0)
-    ctx.health = lambda: Beat(work.in_hand, True, [])  # noqa: FBT003  a struct's fields
-    tasks = [asyncio.create_task(work.run())]
+
+    def health() -> Beat:
+        metrics.waiting.at("postgres").n = 1 - stores.up.at("postgres").n
+        metrics.waiting.at("kafka").n = 1 - stores.up.at("kafka").n if settings.kafka.brokers else 0
+        return Beat(work.in_hand, True, [])  # noqa: FBT003  a struct's fields
+
+    ctx.health = health
+    tasks = [asyncio.create_task(work.run()), asyncio.create_task(keep_looking(store))]
     if ctx.slot == 0:
         tidier = Tidier(pool, store.days, settings.processor, metrics)
         tasks.append(asyncio.create_task(keep_tidy(tidier, settings.processor.tidy_s)))

@@ -1,4 +1,4 @@
-"""Beside the loop: days made ahead and dropped, ids forgotten, every `processor.tidy_s`."""
+"""Beside the loop: whether PostgreSQL answers; days made ahead and dropped, ids forgotten."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from daemon.adapters.postgres.events.store import EventStore
 from daemon.adapters.postgres.events.tidy import Tidier
 from daemon.errors import SettingsError, Unavailable
 
@@ -14,6 +15,17 @@ log = logging.getLogger(__name__)
 
 #: After a look that failed, seconds; the first ones come before the schema is there.
 RETRY_S = 5.0
+
+#: Between looks at whether PostgreSQL answers, and how long it gets, seconds: an outage is told within 10 s.
+LOOK_S = 3.0
+LOOK_TIMEOUT_S = 5.0
+
+
+async def keep_looking(store: EventStore) -> None:
+    """Ask PostgreSQL for a sign of life, for ever: an idle processor would not know of an outage."""
+    while True:
+        await store.answers(LOOK_TIMEOUT_S)
+        await asyncio.sleep(LOOK_S)
 
 
 async def keep_tidy(

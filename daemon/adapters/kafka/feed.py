@@ -45,9 +45,10 @@ REVOKE_WAIT_S = 5.0
 POLL_IDLE_MS = 2**31 - 1
 #: The consumer gets so long to find its topic and its group, seconds.
 START_S = 60.0
-#: Between tries to connect, and between looks at the ends of the partitions, seconds.
+#: Between tries to connect, and between looks at the ends of the partitions; these get so long at most, seconds.
 RETRY_S = 1.0
-LOOK_S = 5.0
+LOOK_S = 3.0
+LOOK_TIMEOUT_S = 5.0
 STOP_S = 3.0
 
 
@@ -268,7 +269,7 @@ class KafkaFeed:
             if consumer is None:
                 continue
             try:
-                async with asyncio.timeout(self._kafka.request_timeout_s):
+                async with asyncio.timeout(min(LOOK_TIMEOUT_S, self._kafka.request_timeout_s)):
                     await self._look(consumer)
             except (KafkaError, IllegalStateError, OSError, TimeoutError) as error:
                 self._went_away(str(error) or "no answer")

@@ -21,6 +21,7 @@ from daemon.adapters.postgres.events.days import Days
 from daemon.adapters.postgres.events.trouble import DayMissing, PositionMoved, RowsRefused, meaning
 from daemon.adapters.postgres.pool import Connection, PostgresPool
 from daemon.adapters.postgres.profiles.book import Changes, resolve
+from daemon.errors import SettingsError, Unavailable
 from daemon.events.stored import StoredEvent
 from daemon.ports import Move, Position
 
@@ -60,6 +61,14 @@ class EventStore:
         self._pool = pool
         self._reader = reader
         self.days = Days(pool)
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether PostgreSQL says anything within `timeout_s`; the pool's `up` knows then, too. Never raises."""
+        try:
+            await self._pool.fetch("SELECT 1", timeout_s=timeout_s)
+        except (Unavailable, SettingsError, asyncpg.PostgresError):
+            return False
+        return True
 
     async def positions(self, prefix: str) -> list[Position]:
         """The positions on the logs whose name begins with `prefix`. Raises StoreUnavailable."""
