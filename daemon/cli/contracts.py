@@ -63,7 +63,17 @@ DIFFERENT = 1
 
 _MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
-_tenant_option = click.option("--tenant", required=True, metavar="T", help="Whose contracts.")
+
+def _named(_context: click.Context, _parameter: click.Parameter, tenant: str) -> str:
+    """A tenant's name that can be one."""
+    from daemon.adapters.postgres import checks
+
+    return checks.name(tenant, "tenant")
+
+
+_tenant_option = click.option(
+    "--tenant", required=True, metavar="T", callback=_named, help="Whose contracts."
+)
 
 
 @click.group(help=HELP)

@@ -100,7 +100,9 @@ def test_tenants(headgate: Command, tmp_path: Path) -> None:
     assert headgate.json("contracts", "list", "--tenant", "other") == []
     assert headgate.json("contracts", "diff", file, "--tenant", "nobody")["differences"]
     assert len(headgate.json("contracts", "list", "--tenant", "acme")) == 1
-    headgate.error("contracts", "apply", file, "--tenant", "a/b", code=UsageError.exit_code)
+    for bad in ("a/b", "", " ", "\udcff", "x" * 101):
+        for args in (("apply", file), ("diff", file), ("list",)):
+            headgate.error("contracts", *args, "--tenant", bad, code=UsageError.exit_code)
     headgate.error("contracts", "apply", file, code=UsageError.exit_code)
     assert headgate.json("contracts", "apply", written(tmp_path, {}), "--tenant", "acme")["contracts"] == []
 
@@ -113,6 +115,9 @@ def test_tenants(headgate: Command, tmp_path: Path) -> None:
         ("c.json", "[]", "does not hold an object"),
         ("c.json", TOML, "is not JSON"),
         ("c.toml", "a = ", "is not TOML"),
+        ("c.toml", "a = " + "9" * 5000, "is not TOML"),
+        ("c.toml", "a = " + "[" * 5000, "nested too deep"),
+        ("c.json", "[" * 5000, "nested too deep"),
         ("c.toml", "[a.properties]\nb = 2026-01-01", "'a': properties.b must be an object"),
         ("c.json", '{"a": {}}', "'a': properties is required"),
         ("c.json", '{"a": {"properties": {"b": {"type": "text"}}}}', "'a': properties.b.type must be one of"),

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from daemon.adapters.postgres.apikeys import SCOPES
 from daemon.events import resultfly
 from daemon.events.contract.definition import Contract, contract_of
 from daemon.events.contract.difference import differences
@@ -172,3 +173,7 @@ def test_phones_are_of_the_tenants_country(given: str, region: str, value: str) 
     event = resultfly.decode(msgspec.json.encode(purchase(identity={"phone": given})))
     [only] = resultfly.identifiers(event, region)
     assert (only.type, only.value) == ("PHONE", value)
+
+
+def test_keys_are_made_with_the_scopes_that_are_asked_for() -> None:
+    assert set(SCOPES["cdp"]) == set(resultfly.SCOPES)

@@ -42,5 +42,7 @@ def _document(name: str) -> Any:
     toml = name.lower().endswith(".toml")
     try:
         return tomllib.loads(data.decode()) if toml else msgspec.json.decode(data)
-    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError:
+        raise UsageError(f"{name} is not taken: it is nested too deep") from None
+    except (ValueError, msgspec.DecodeError) as error:  # of TOML also a number of thousands of digits
         raise UsageError(f"{name} is not {'TOML' if toml else 'JSON'}: {error}") from None
