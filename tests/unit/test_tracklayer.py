@@ -252,6 +252,9 @@ def test_problems_are_bounded() -> None:
         (b'{"event_id":"\\ud800"}', "lone surrogate"),
         (b'{"custom_data":{"a":"\\ud800"}}', "lone surrogate"),
         (b'{"value":NaN}', "the body is not valid JSON"),
+        # the decoder stops at the number, and what stands behind it is no JSON
+        (b'{"value":1e999,', "the body is not valid JSON"),
+        (b'{"value":1e999,"event_id":"\\ud800"}', "the body is not valid JSON"),
         (b'{"custom_data":' + b"[" * 300 + b"]" * 300 + b"}", "nested deeper than"),
         (b'{"user_data":' + b"[" * 5000 + b"]" * 5000 + b"}", "nested deeper than"),
     ],

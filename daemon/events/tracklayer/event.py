@@ -85,7 +85,7 @@ class TrackEvent(Struct, kw_only=True, gc=False):
 
 
 _bodies = JsonReader.of(_Body)
-_members: msgspec.json.Decoder[dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw])
+_members = JsonReader.of(dict[str, Raw])
 _anything: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Any)
 
 
@@ -124,9 +124,14 @@ def _read(body: bytes, problems: Problems) -> _Body:
     except InvalidPayload as error:
         if not error.field:
             raise InvalidEvent([FieldProblem("", error.message)]) from None
-    # One member holds what can't be read, such as a number beyond all bounds: look at each by itself.
+    # One member holds what can't be read, such as a number beyond all bounds: look at each by itself. The decoder has
+    # stopped there: what stands behind may be no JSON at all.
+    try:
+        members: dict[str, Raw] = _members.read_part(body)
+    except InvalidPayload as error:
+        raise InvalidEvent([FieldProblem("", error.message)]) from None
     found = _Body()
-    for name, raw in _members.decode(body).items():
+    for name, raw in members.items():
         if name in ("custom_data", "items"):
             setattr(found, name, raw)
         elif name in _Body.__struct_fields__:
