@@ -73,3 +73,16 @@ def test_the_wheel_holds_everything_that_lies_beside_the_code(tmp_path: Path) ->
     }
     assert inside == beside
     assert {Path(name).suffix for name in inside} >= {".py", ".lua", ".sql"}
+
+
+def test_the_http_server_is_granian_and_one_module_knows_it() -> None:
+    """Decided in docs/architecture.md: no HTTP server of our own, and no parser that would make one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert any(one.startswith("granian") for one in project["dependencies"])
+    assert not any(one.startswith(("httptools", "h11", "uvicorn")) for one in project["dependencies"])
+    knowing = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "daemon").rglob("*.py")
+        if re.search(r"^(from|import) granian", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert knowing == ["daemon/frontend/server.py"]
