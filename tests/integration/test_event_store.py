@@ -19,6 +19,7 @@ from daemon.errors import StoreUnavailable
 from daemon.events.stored import Reason
 from daemon.observe.catalog import ProcessorMetrics
 from daemon.ports import Move, Position
+from tests.support.people import Model
 from tests.support.processing import (
     NOON,
     cdp,
@@ -207,6 +208,49 @@ async def test_a_merge_is_followed_by_the_rows(postgres_dsn: str) -> None:
             await pool_of(store).fetch(
                 "TRUNCATE profiles, profile_identifiers, profile_merges, profile_conflicts, events, event_ids_lasting"
             )
+
+
+async def test_profiles_are_those_of_one_event_at_a_time(postgres_dsn: str) -> None:
+    """Random histories of many tenants, in random batches, against a model that takes one event at a time."""
+    chance = random.Random(28)
+    history = [
+        cdp(
+            number,
+            {
+                kind: chance.choice("abcd")
+                for kind in chance.sample(["EXTERNAL", "EMAIL", "PHONE", "DEVICE_KEY"], chance.randint(1, 4))
+            },
+            tenant=f"t{chance.randrange(25)}",
+        )
+        for number in range(600)
+    ]
+    model = Model()
+    expected = {one.id: model.take(one) for one in events(history)}
+    async with event_store(postgres_dsn) as store:
+        left = history
+        while left:
+            size = chance.randint(1, 60)
+            # Some of what is stored already, once more.
+            copies = chance.sample(history[: len(history) - len(left)], min(3, len(history) - len(left)))
+            await store.store(events([*copies, *left[:size]]))
+            left = left[size:]
+        pool = pool_of(store)
+        assert {name: profile.hex for name, profile in await rows(store, "id, profile_id")} == expected
+        found: dict[str, set[tuple[str, str, str]]] = {}
+        for row in await pool.fetch("SELECT profile_id, tenant, type, value FROM profile_identifiers"):
+            found.setdefault(row[0].hex, set()).add((row[1], row[2], row[3]))
+        assert found == model.profiles
+        merges = await pool.fetch(
+            "SELECT from_id, into_id FROM profile_merges ORDER BY merged_at, event_id, from_id"
+        )
+        assert sorted((row[0].hex, row[1].hex) for row in merges) == sorted(model.merges)
+        assert len(model.merges) > 30
+        conflicts = await pool.fetch("SELECT profile_id, type, value, kept_by, events FROM profile_conflicts")
+        assert {(row[0].hex, row[1], row[2]): (row[3].hex, row[4]) for row in conflicts} == model.conflicts
+        left_over = await pool.fetch("SELECT id, best FROM profiles WHERE merged_into IS NULL")
+        assert {row[0].hex: row[1] for row in left_over} == {one: model.best(one) for one in model.profiles}
+        astray = "SELECT count(*) FROM profiles p JOIN profiles q ON q.id = p.merged_into WHERE q.merged_into IS NOT NULL"
+        assert await one_number(store, astray) == 0
 
 
 async def test_a_replay_changes_no_profile(postgres_dsn: str) -> None:

@@ -121,6 +121,24 @@ async def test_what_was_not_done_comes_again_to_the_next(rig: Rig) -> None:
         assert await take(feed, 1) == ["a"]
 
 
+async def test_what_was_not_done_comes_again_to_the_same(rig: Rig) -> None:
+    """Whatever went wrong with a reading: nothing behind it may be committed over it."""
+    await rig.write(
+        *(batch(partition, *(f"{partition}-{n}" for n in range(30))) for partition in range(PARTITIONS))
+    )
+    async with rig.feed() as feed:
+        async with asyncio.timeout(PATIENCE_S):
+            reading = None
+            while reading is None:
+                reading = await feed.read(0.2)
+            again = await feed.read(0.2)
+        assert again is not None
+        await feed.done(again)
+        found = names(again) + await take(feed, 30 * PARTITIONS - len(again.records))
+    assert sorted(found) == sorted(f"{partition}-{n}" for partition in range(PARTITIONS) for n in range(30))
+    assert rig.missed.n == 0
+
+
 async def test_readings_are_bounded_and_in_order(rig: Rig) -> None:
     await rig.write(
         *(batch(number % PARTITIONS, *(f"{number}-{n}" for n in range(30))) for number in range(8))

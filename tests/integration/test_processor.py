@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -35,14 +36,16 @@ from tests.support.publisher import PublisherSlot
 class Rig:
     """A publisher and processors on one log, and a way to put anything on it."""
 
-    def __init__(self, folder: Path, dsn: str, brokers: Sequence[str] = (), **processor: object) -> None:
+    def __init__(
+        self, folder: Path, dsn: str, brokers: Sequence[str] = (), *, topic_raw: str = "", **processor: object
+    ) -> None:
         name = uuid.uuid4().hex
         self.settings = msgspec.convert(
             {
                 "data_dir": str(folder / "data"),
                 "kafka": {
                     "brokers": brokers,
-                    "topic_raw": f"raw-{name}",
+                    "topic_raw": topic_raw or f"raw-{name}",
                     "topic_dlq": f"dlq-{name}",
                     "partitions": 4,
                 },
@@ -82,7 +85,7 @@ class Rig:
         """Put these on the log; each a record of its own."""
         lanes: dict[int, list[Record]] = {}
         for number, value in enumerate(values):
-            record = Record(b"key", value, "id", "datafly", "track", "acme", 1_772_366_400_000)
+            record = Record(b"key", value, "id", "datafly", "track", "acme", int(time.time() * 1000))
             lanes.setdefault(number % 4, []).append(record)
         batches = [PartitionBatch(lane, records) for lane, records in lanes.items()]
         await self.outbox.publish(
@@ -268,6 +271,28 @@ async def test_two_processors_share_a_topic_and_are_killed(
             lambda: last.sample("headgate_processor_records_total", result="stored") == 1, "the last one"
         )
         assert last.sample("headgate_processor_records_total", result="copy") == 0
+
+
+async def test_what_the_local_log_was_left_with_is_stored_beside_kafka(
+    tmp_path: Path, kafka: KafkaServer, postgres_dsn: str, store: EventStore
+) -> None:
+    """Events were accepted, then Kafka came into the settings: they are on the local log alone."""
+    before = Rig(tmp_path, postgres_dsn)
+    async with running(before):
+        await before.write([envelope(number) for number in range(30)])
+        processor = await before.processor()
+        await stored_are(store, 30)
+        await processor.drain()
+        await before.write([envelope(number) for number in range(30, 60)])
+    (tmp_path / "publisher-0.sock").unlink()
+    after = Rig(tmp_path, postgres_dsn, [kafka.bootstrap], topic_raw=before.settings.kafka.topic_raw)
+    async with running(after):
+        await after.write([envelope(number) for number in range(60, 90)])
+        processor = await after.processor()
+        await stored_are(store, 90)
+        assert sorted(await ids(store)) == sorted(f"evt_{number}" for number in range(90))
+        await until(lambda: processor.sample("headgate_processor_lag_records") == 0, "nothing left")
+        assert await processor.drain() == 0
 
 
 async def test_postgres_is_stopped_and_started(tmp_path: Path, run_folder: Path) -> None:

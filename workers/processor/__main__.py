@@ -22,6 +22,7 @@ from daemon.adapters.postgres.events.store import EventStore
 from daemon.adapters.postgres.events.tidy import Tidier
 from daemon.adapters.postgres.pool import PostgresPool
 from daemon.config.schema import Settings
+from daemon.errors import HeadgateError
 from daemon.events.stored import Reason
 from daemon.observe.catalog import OutboxMetrics, ProcessorMetrics, StoreMetrics
 from daemon.ports import Feed
@@ -84,7 +85,13 @@ async def processor(ctx: ChildContext) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     ctx.ready("kafka" if settings.kafka.brokers else "local")
 
-    limit_s = await ctx.drain_requested()
+    drain = asyncio.create_task(ctx.drain_requested())
+    await asyncio.wait({drain, tasks[0]}, return_when=asyncio.FIRST_COMPLETED)
+    if not drain.done():
+        # Its loop never ends by itself: a process that does nothing must not look as if it worked.
+        tasks[0].result()
+        raise HeadgateError("the processor's loop has ended")
+    limit_s = drain.result()
     await work.drain(tasks[0], max(limit_s - CLOSE_S, limit_s / 2))
     for task in tasks[1:]:
         task.cancel()
@@ -99,13 +106,15 @@ async def processor(ctx: ChildContext) -> None:
 def _feed(settings: Settings, store: EventStore, stores: StoreMetrics, metrics: ProcessorMetrics) -> Feed:
     """The log that the settings name."""
     missed = metrics.missed.at()
-    if settings.kafka.brokers:
-        from daemon.adapters.kafka.feed import KafkaFeed
-
-        return KafkaFeed(settings, stores, missed)
     from daemon.adapters.local.feed import LocalFeed
 
-    return LocalFeed(settings, store.positions, missed)
+    if not settings.kafka.brokers:
+        return LocalFeed(settings, store.positions, missed)
+    from daemon.adapters.kafka.feed import KafkaFeed
+    from workers.processor.feeds import KafkaAndRest
+
+    rest = LocalFeed(settings, store.positions, missed, kept_only=True)
+    return KafkaAndRest(KafkaFeed(settings, stores, missed), rest)
 
 
 if __name__ == "__main__":

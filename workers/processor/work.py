@@ -36,9 +36,12 @@ log = logging.getLogger(__name__)
 _poison_log = logging.getLogger(f"{__name__}.poison")
 _poison_log.addFilter(Damper((__name__,), lines_max=5, window_s=60.0))
 
-#: How long a read waits for news, and the loop after something that should not have happened, seconds.
+#: How long a read waits for news, seconds.
 READ_S = 1.0
+
+#: How long the loop waits after something that should not have happened, and at most if that goes on, seconds.
 TROUBLE_S = 1.0
+TROUBLE_MAX_S = 60.0
 
 
 class _Event(NamedTuple):
@@ -79,12 +82,14 @@ class Processor:
 
     async def run(self) -> None:
         """Work until `drain`."""
+        trouble_s = TROUBLE_S
         while not self._stop.is_set():
             try:
                 reading = await self._read()
                 if reading is not None:
                     began = time.monotonic()
                     await self._finish(reading)
+                    trouble_s = TROUBLE_S
                     if len(reading.records) < self._settings.batch_records_max:
                         await pause(self._stop, began + self._settings.batch_wait_s - time.monotonic())
             except GivenUp:
@@ -95,7 +100,8 @@ class Processor:
             except Exception:
                 # Whatever it is, it must not become a crash loop; the records come again.
                 log.exception("a reading could not be finished, it is tried again")
-                await pause(self._stop, TROUBLE_S)
+                await pause(self._stop, trouble_s)
+                trouble_s = min(TROUBLE_MAX_S, 2 * trouble_s)
 
     async def drain(self, task: asyncio.Task[None], limit_s: float) -> None:
         """Finish what is in hand within `limit_s`; what is not done then comes again from the log."""

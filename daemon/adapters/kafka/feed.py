@@ -68,6 +68,8 @@ class KafkaFeed:
         #: grows when partitions go: what was read before is stale
         self._generation = 0
         self._offsets = Offsets(self._commit)
+        #: where the reading that is not done yet begins
+        self._open: Places = {}
         self._looker: asyncio.Task[None] | None = None
         self._hand_free = asyncio.Event()
         self._hand_free.set()
@@ -77,6 +79,8 @@ class KafkaFeed:
 
     async def start(self) -> None:
         quiet()
+        # Eight lines for each rebalance; ours says which partitions we have.
+        logging.getLogger("aiokafka.consumer").setLevel(logging.WARNING)
         client_options(self._kafka)  # what can't work at all shall not be found out in the background
         self._looker = asyncio.create_task(self._look_for_ever())
 
@@ -88,12 +92,17 @@ class KafkaFeed:
         consumer = self._consumer
         assert consumer is not None
         try:
+            self._go_back(consumer)
             return await self._gather(consumer, wait_s)
         except (KafkaError, IllegalStateError, OSError) as error:
             self._went_away(str(error) or type(error).__name__)
             await self._discard()
             await asyncio.sleep(RETRY_S)
             return None
+        except Exception:
+            # What was polled and not given out comes again to a new consumer only.
+            await self._discard()
+            raise
 
     async def done(self, reading: Reading) -> None:
         self._hand_free.set()
@@ -101,6 +110,7 @@ class KafkaFeed:
         generation, offsets = _token(reading)
         if generation != self._generation:
             return
+        self._open = {}
         self._offsets.done(offsets)
 
     def stale(self, reading: Reading) -> bool:
@@ -125,6 +135,7 @@ class KafkaFeed:
 
     async def _gather(self, consumer: AIOKafkaConsumer, wait_s: float) -> Reading | None:
         records: list[Fetched] = []
+        begins: Places = {}
         offsets: Places = {}
         generation = self._generation
         size, wait_ms = 0, max(1, int(wait_s * 1000))
@@ -135,7 +146,7 @@ class KafkaFeed:
             )
             if generation != self._generation:
                 # Partitions went while we waited: what was read before comes again.
-                records, offsets, size, generation = [], {}, 0, self._generation
+                records, begins, offsets, size, generation = [], {}, {}, 0, self._generation
             if not polled:
                 break
             wait_ms = 0
@@ -149,6 +160,7 @@ class KafkaFeed:
                     records.append(
                         Fetched(self._topic, partition.partition, message.offset, value, message.timestamp)
                     )
+                begins.setdefault(partition, messages[0].offset)
                 offsets[partition] = self._offsets.read[partition] = messages[-1].offset + 1
         if generation != self._generation:
             return None
@@ -159,7 +171,15 @@ class KafkaFeed:
         self._answered()
         self._hand_free.clear()
         self._progress.taken(records)
+        self._open = begins
         return Reading(records, [], (generation, offsets))
+
+    def _go_back(self, consumer: AIOKafkaConsumer) -> None:
+        """What was read and is not done is read again: later offsets must not be committed over it."""
+        begins, self._open = self._open, {}
+        for partition, offset in begins.items():
+            consumer.seek(partition, offset)
+            self._offsets.read[partition] = offset
 
     async def _look_for_gap(self, consumer: AIOKafkaConsumer, partition: TopicPartition, first: int) -> None:
         """Count what the topic's retention took before it was read."""
@@ -204,6 +224,7 @@ class KafkaFeed:
             await self._offsets.committed()
         self._generation += 1
         self._offsets.forget()
+        self._open = {}
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
         """These are ours from now on."""
@@ -254,6 +275,7 @@ class KafkaFeed:
         consumer, self._consumer = self._consumer, None
         self._generation += 1
         self._offsets.forget()
+        self._open = {}
         self._progress.dropped()
         if consumer is not None:
             await _close(consumer)
@@ -277,6 +299,8 @@ class KafkaFeed:
                 if away_s > self._rebuild_after_s and self._consumer is consumer and self._hand_free.is_set():
                     # Brokers may have come back under other addresses than this client knows.
                     await self._discard()
+            except Exception:
+                log.exception("the ends of the partitions can't be looked at")
             else:
                 self._answered()
 

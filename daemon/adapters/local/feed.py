@@ -56,8 +56,12 @@ class LocalFeed:
         positions: Callable[[str], Awaitable[Sequence[Position]]],
         missed: Cell,
         now_s: Callable[[], float] = time.time,
+        *,
+        kept_only: bool = False,
     ) -> None:
         """
+        `kept_only` leaves out what is for Kafka: the rest of a log that was the whole log before there was one.
+
         `positions` gives those on logs whose name begins with its argument; it may raise StoreUnavailable.
 
         `missed` counts rows that were gone before they were read; `now_s` is the clock, Unix seconds.
@@ -69,6 +73,7 @@ class LocalFeed:
         self._positions = positions
         self._missed = missed
         self._now_s = now_s
+        self._kept_only = kept_only
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-feed")
         self._lock_fd = -1
         self._id = ""
@@ -216,6 +221,7 @@ class LocalFeed:
                     self._topic,
                     known.position if known is not None else None,
                     known.mark if known is not None else "",
+                    kept_only=self._kept_only,
                     retention_s=self._settings.log.retention_s,
                     now_s=self._now_s,
                     missed=self._count_missed,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from daemon.adapters.local.layout import KEPT
 from daemon.adapters.local.rows import OFFSET_PLACES, DamagedRow, read_row
 from daemon.ports import Fetched
 
@@ -27,11 +28,14 @@ log = logging.getLogger(__name__)
 #: How long a look waits for a writer that is just opening the file, seconds.
 BUSY_S = 5.0
 
-_ROWS = "SELECT id, first_ms, last_ms, records, body, sum FROM batch WHERE id > ? AND topic = ? ORDER BY id"
+_ROWS = (
+    "SELECT id, first_ms, last_ms, records, body, sum FROM batch WHERE id > ? AND topic = ?{kept} ORDER BY id"
+)
 _SHAPE = "SELECT first_ms, last_ms, records, length(body) FROM batch WHERE id = ?"
 _OTHERS = "SELECT count(*) FROM batch WHERE id > ? AND id < ?"
 _NEWEST = "SELECT seq FROM sqlite_sequence WHERE name = 'batch'"
-_COUNT = "SELECT total(records), max(id) FROM batch WHERE id > ? AND topic = ?"
+_COUNT = "SELECT total(records), max(id) FROM batch WHERE id > ? AND topic = ?{kept}"
+_KEPT = f" AND state = {KEPT}"
 
 
 class FollowedRow(Struct, frozen=True, gc=False):
@@ -47,7 +51,8 @@ class FollowedFile:
     """
     The file at `path`, read from behind the row `position` on (None: from its beginning).
 
-    `missed` is told how many rows were gone before they were read. `retention_s` is log.retention_s.
+    `missed` is told how many rows were gone before they were read. `retention_s` is log.retention_s. With
+    `kept_only`, rows that are for Kafka are left to it.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class FollowedFile:
         position: int | None,
         mark: str,
         *,
+        kept_only: bool,
         retention_s: float,
         now_s: Callable[[], float],
         missed: Callable[[int], None],
@@ -69,6 +75,8 @@ class FollowedFile:
         self.backlog = 0
         self._path = path
         self._topic = topic
+        self._rows = _ROWS.format(kept=_KEPT if kept_only else "")
+        self._count = _COUNT.format(kept=_KEPT if kept_only else "")
         self._retention_s = retention_s
         self._now_s = now_s
         self._missed = missed
@@ -92,7 +100,7 @@ class FollowedFile:
         found: list[FollowedRow] = []
         previous, comparable = self._at, self._same
         records = size = 0
-        cursor = db.execute(_ROWS, (previous, self._topic))
+        cursor = db.execute(self._rows, (previous, self._topic))
         try:
             for number, first_ms, last_ms, count, body, checksum in cursor:
                 if comparable and number > previous + 1:
@@ -126,7 +134,7 @@ class FollowedFile:
         if db is None:
             return
         self._counted_to = max(self._counted_to, self._at)
-        records, newest = db.execute(_COUNT, (self._counted_to, self._topic)).fetchone()
+        records, newest = db.execute(self._count, (self._counted_to, self._topic)).fetchone()
         if newest is not None:
             self.backlog += int(records)
             self._counted_to = newest
