@@ -7,7 +7,15 @@ import msgspec
 from daemon import __version__
 from daemon.config.schema import Limits
 from daemon.events.payload import DEPTH_MAX, ID_CHARS_MAX, NAME_CHARS_MAX
-from daemon.frontend.openapi import answers, callers, operations, resultfly, schemas, tracklayer
+from daemon.frontend.openapi import (
+    answers,
+    callers,
+    merchant_event,
+    operations,
+    resultfly,
+    schemas,
+    tracklayer,
+)
 from daemon.frontend.openapi.schemas import Json
 
 _LIMITS = Limits()
@@ -44,7 +52,11 @@ def document() -> Json:
             "parameters": callers.PARAMETERS,
             "headers": answers.HEADERS,
             "responses": _responses(),
-            "schemas": {**schemas.components(), "MerchantEvent": tracklayer.schema(), **resultfly.schemas()},
+            "schemas": {
+                **schemas.components(),
+                "MerchantEvent": merchant_event.schema(),
+                **resultfly.schemas(),
+            },
         },
     }
 
