@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import jsonschema_rs
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -26,6 +26,9 @@ from daemon.events.contract.difference import differences
 from daemon.events.contract.schema import json_schema
 from daemon.events.contract.validator import Validator
 from daemon.events.payload import InvalidPayload
+
+#: Never wall time: the machine may be busy.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 #: Names that people use, and names that trip over something: attributes, keywords, paths, quotes, controls.
@@ -102,6 +105,7 @@ def refused(contract: Contract, found: str | dict[str, Any]) -> str | None:
     return None
 
 
+@PATIENT
 @given(contract_and_good())
 def test_what_satisfies_a_contract_is_taken(given_: tuple[Contract, dict[str, Any]]) -> None:
     contract, good = given_
@@ -113,6 +117,7 @@ def test_what_satisfies_a_contract_is_taken(given_: tuple[Contract, dict[str, An
         assert refused(contract, f"{{{json.dumps(name)}:[{{}}],{json.dumps(name)}:1,{body}}}") is None
 
 
+@PATIENT
 @given(contract_and_good(), st.data())
 def test_any_single_violation_is_named(given_: tuple[Contract, dict[str, Any]], data: st.DataObject) -> None:
     contract, good = given_
@@ -151,6 +156,7 @@ def test_any_single_violation_is_named(given_: tuple[Contract, dict[str, Any]], 
     assert ";" not in message.removeprefix(says) or way == "unknown", "and nothing else is"
 
 
+@PATIENT
 @given(contract_and_good(), contracts)
 def test_a_change_that_breaks_nobody_breaks_nobody(
     given_: tuple[Contract, dict[str, Any]], new: Contract
@@ -163,6 +169,7 @@ def test_a_change_that_breaks_nobody_breaks_nobody(
         assert refused(new, good) is None
 
 
+@PATIENT
 @given(contract_and_good(), st.data())
 def test_small_changes_are_judged_rightly(
     given_: tuple[Contract, dict[str, Any]], data: st.DataObject
@@ -179,6 +186,7 @@ def test_small_changes_are_judged_rightly(
         assert refused(new, good) is None
 
 
+@PATIENT
 @given(contracts)
 def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
     assert (
@@ -189,6 +197,7 @@ def test_a_contract_is_read_as_it_was_written(contract: Contract) -> None:
     )
 
 
+@PATIENT
 @given(contract_and_good(), st.dictionaries(names, anything, max_size=4))
 def test_json_schema_says_the_same(given_: tuple[Contract, dict[str, Any]], other: dict[str, Any]) -> None:
     contract, good = given_
@@ -203,6 +212,7 @@ def test_json_schema_says_the_same(given_: tuple[Contract, dict[str, Any]], othe
         assert validator.is_valid(other)
 
 
+@PATIENT
 @given(contracts, anything)
 def test_a_contract_of_anything_is_read_or_refused(contract: Contract, value: Any) -> None:
     """Never fails with anything but InvalidPayload."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from daemon.events import resultfly
@@ -15,6 +15,9 @@ from daemon.events.contract.validator import Validator
 from daemon.events.envelope import encode
 from daemon.events.payload import InvalidPayload
 from tests.support.cdp import PURCHASE, purchase
+
+#: Never wall time: the machine may be busy.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=30)
 anything = st.recursive(
@@ -45,22 +48,26 @@ def whole_way(body: bytes) -> bytes | None:
     return encode(resultfly.to_envelope(event, received))
 
 
+@PATIENT
 @given(st.binary(max_size=200))
 def test_bytes_are_taken_or_refused(body: bytes) -> None:
     whole_way(body)
 
 
+@PATIENT
 @given(st.dictionaries(st.sampled_from(MEMBERS) | text, anything, max_size=8))
 def test_any_json_is_taken_or_refused(body: dict[str, Any]) -> None:
     whole_way(json.dumps(body).encode())
 
 
+@PATIENT
 @given(st.sampled_from(MEMBERS), st.sampled_from(IDENTITY), anything, anything)
 def test_one_odd_member_is_taken_or_refused(member: str, identity: str, one: Any, other: Any) -> None:
     whole_way(json.dumps(purchase(**{member: one})).encode())
     whole_way(json.dumps(purchase(identity={"externalUserId": "u", identity: other})).encode())
 
 
+@PATIENT
 @given(ids, ids, ids, identities, st.dictionaries(text, anything, max_size=5))
 def test_any_json_passes_through(
     source: str, told: str, event_type: str, identity: dict[str, str], properties: dict[str, Any]
@@ -82,6 +89,7 @@ def test_any_json_passes_through(
     assert msgspec.json.decode(envelope) == found
 
 
+@PATIENT
 @given(st.tuples(text, text, text), st.tuples(text, text, text))
 def test_ids_differ_where_their_parts_do(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
     assert (resultfly.event_id(*one) == resultfly.event_id(*other)) == (one == other)
@@ -89,6 +97,7 @@ def test_ids_differ_where_their_parts_do(one: tuple[str, str, str], other: tuple
     assert resultfly.event_id(*one) == resultfly.event_id(joined[: len(one[0])], *one[1:])
 
 
+@PATIENT
 @given(st.dictionaries(st.sampled_from(list(PURCHASE["properties"])) | text, anything, max_size=6))
 def test_properties_under_a_contract_are_taken_or_refused(properties: dict[str, Any]) -> None:
     event = resultfly.decode(json.dumps(purchase(properties=properties)).encode())
