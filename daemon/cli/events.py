@@ -10,6 +10,9 @@ HELP = """
 Look at the events that the processor has stored in PostgreSQL.
 
 What is on the log, stored or not, is shown by `headgate tail`.
+
+\b
+  headgate events count
 """
 
 HELP_COUNT = """

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 HELP = """
 Look at the profiles that ResultFly's events make: which identifiers are one person's, and why.
+
+\b
+  headgate profiles show jane@example.com --tenant acme
 """
 
 HELP_SHOW = """
