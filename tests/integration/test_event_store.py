@@ -143,6 +143,19 @@ async def test_a_failed_batch_leaves_nothing(postgres_dsn: str) -> None:
         assert (await store.store(events(batch[:1]))).rows == 1
 
 
+async def test_the_server_itself_gives_up_waiting_for_a_lock(postgres_dsn: str) -> None:
+    """A connection that only we had given up would go on waiting there, one more with each try."""
+    async with event_store(postgres_dsn, timeout_s=2.0) as store, running_pool(postgres_dsn) as other:
+        await store.store(events([envelope(1)]))
+        async with other.transaction() as stranger:
+            await stranger.execute("LOCK TABLE event_ids")
+            with pytest.raises(StoreUnavailable, match="57014"):
+                await store.store(events([envelope(2)]))
+            waiting = await stranger.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            assert waiting == 0
+        assert (await store.store(events([envelope(2)]))).rows == 1
+
+
 @pytest.mark.parametrize(
     "harm", ["DROP TABLE profiles CASCADE", "ALTER TABLE event_ids_lasting RENAME TO elsewhere"]
 )

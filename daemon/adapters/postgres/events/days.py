@@ -21,8 +21,9 @@ log = logging.getLogger(__name__)
 
 #: "hgdays" as a number: two processors must not make the same day at once.
 _LOCK = 0x6867_6461_7973
-#: How long a drop may keep all others waiting, milliseconds.
+#: How long a drop may keep all others waiting, and how long making a day waits for others, milliseconds.
 _DROP_WAIT_MS = 1000
+_MAKE_WAIT_MS = 5000
 
 _NAME = re.compile(r"^events_(\d{4})_(\d\d)_(\d\d)$")
 
@@ -80,6 +81,7 @@ class Days:
     async def _make(self, day: date) -> None:
         name = name_of(day)
         async with self._pool.transaction() as connection:
+            await connection.execute(f"SET LOCAL lock_timeout = {_MAKE_WAIT_MS}")
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             if await _attached(connection, name):
                 return

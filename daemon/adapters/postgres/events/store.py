@@ -60,6 +60,13 @@ class EventStore:
     def __init__(self, pool: PostgresPool, reader: str) -> None:
         self._pool = pool
         self._reader = reader
+        # The server's own limits, a little before ours: a connection that we give up while it waits for a lock would
+        # go on waiting, one more with each try; and a processor that is cut off must not keep its locks.
+        limit_ms = max(1, int(pool.settings.timeout_s * 900))
+        self._limits = (
+            f"SET LOCAL statement_timeout = {limit_ms}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {limit_ms}"
+        )
         self.days = Days(pool)
 
     async def answers(self, timeout_s: float) -> bool:
@@ -92,6 +99,7 @@ class EventStore:
         await self.days.ensure({event.received_at.date() for event in events})
         try:
             async with self._pool.transaction() as connection:
+                await connection.execute(self._limits)
                 await self._move(connection, moves)
                 new = await _remember(connection, events)
                 profiles, changes = await resolve(connection, new)
