@@ -151,6 +151,14 @@ class Stage:
         """Give the room back."""
         (self.log_folder / "filler").unlink(missing_ok=True)
 
+    def kafka_kill(self) -> None:
+        """Kafka is gone, without a word."""
+        run(self.kafka.kill())
+
+    def kafka_restart(self) -> None:
+        """Kafka is started again."""
+        run(self.kafka.restart())
+
     # --- what is waited for
 
     def ready(self, deadline_s: float = PATIENCE_S) -> None:

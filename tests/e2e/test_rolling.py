@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -147,6 +148,37 @@ def test_reload_with_changed_settings(new_product: NewProduct, settings: Path) -
         load.wait(50)
     assert load.statuses.keys() == {200}
     assert product.at_rest().in_work == 0
+
+
+def test_new_code_in_place_comes_with_a_roll(new_product: NewProduct, tmp_path: Path) -> None:
+    """As after `git pull` in a clone: the supervisor stays, the others are of the new version, and nobody has noticed."""
+    clone = tmp_path / "clone"
+    for folder in ("daemon", "workers", "config"):
+        shutil.copytree(ROOT / folder, clone / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    product = new_product()
+    product.cwd = clone
+    product.environ["PYTHONPATH"] = str(clone)
+    product.start()
+    assert product.ask("GET", "/health").json() == {"status": "ok"}
+    with (
+        Load(product.ingest_port, product.create_source(), connections=8, per_s=PER_S) as kept,
+        Load(product.ingest_port, product.demo, connections=8, per_s=100, fresh=True) as fresh,
+    ):
+        kept.wait(100)
+        app = clone / "daemon/frontend/app.py"
+        old = app.read_text()
+        assert old.count('"draining" if draining else "ok"') == 1
+        app.write_text(old.replace('"draining" if draining else "ok"', '"draining" if draining else "newer"'))
+        supervisor = product.process.pid
+        product.command("restart", "--rolling")
+        assert {product.ask("GET", "/health").json()["status"] for _ in range(20)} == {"newer"}
+        kept.wait(100)
+    assert product.process.pid == supervisor
+    assert product.running
+    for load in (kept, fresh):
+        assert load.failures == []
+        assert load.statuses.keys() == {200}
+    assert kept.acked.keys() | fresh.acked.keys() <= set(product.message_ids())
 
 
 def test_kill_in_the_middle_of_a_roll(new_product: NewProduct) -> None:

@@ -312,8 +312,9 @@ class FailoverLog:
 
     async def _drain_for_ever(self) -> None:
         counted = time.monotonic()
+        rate_per_s = self._settings.publisher.drain_records_per_s
         while True:
-            sent = 0
+            sent, began = 0, time.monotonic()
             try:
                 sent = await self._drain_step()
                 if time.monotonic() - counted > COUNT_S:
@@ -323,8 +324,8 @@ class FailoverLog:
                 # What waits on the disk has no other way to Kafka: this task must live.
                 log.exception("draining failed in an unforeseen way; it goes on")
                 await asyncio.sleep(IDLE_S)
-            # The pace: what was just sent is this much of a second's share.
-            await asyncio.sleep(sent / self._settings.publisher.drain_records_per_s if sent else IDLE_S)
+            # The pace: what was just sent is this much of a second's share, its sending included.
+            await asyncio.sleep(max(0.0, began + sent / rate_per_s - time.monotonic()) if sent else IDLE_S)
 
     async def _drain_step(self) -> int:
         kafka = self._kafka

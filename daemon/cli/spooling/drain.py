@@ -91,12 +91,14 @@ async def _drain_one(
         if not mine:
             return 0
         while local.spooled_records or local.salvaging:
+            began = time.monotonic()
             sent = await drain_step(local, kafka, STEP_BYTES, settings.publisher.ack_deadline_s)
             drained += sent.drained
             progress.tell(drained)
             if not sent.records and not local.salvaging:
                 break
-            await asyncio.sleep(sent.records / pace if sent.records else LOOK_S)
+            pause_s = began + sent.records / pace - time.monotonic()
+            await asyncio.sleep(max(0.0, pause_s) if sent.records else LOOK_S)
     finally:
         await local.stop()
     return drained
