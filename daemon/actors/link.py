@@ -9,6 +9,7 @@ Welcome is what makes the link `up`, and every frame without an answer is then s
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,8 @@ from daemon.actors.messages import Ack, Bye, Hello, Nack, ToFrontend, Welcome
 
 if TYPE_CHECKING:
     from daemon.ports import Durability
+
+log = logging.getLogger(__name__)
 
 #: Answers are tens of bytes; a Welcome holds a handful of topics.
 ANSWER_BYTES_MAX = 1024 * 1024
@@ -205,6 +208,10 @@ class Link(asyncio.Protocol):
             except OSError:
                 # The supervisor has not made the socket yet, or its listen queue is full.
                 wait_s = min(RETRY_MAX_S, max(RETRY_FIRST_S, wait_s * 2))
+            except Exception:
+                # Without this task no event of ours would ever reach that publisher again.
+                log.exception("connecting to publisher %d failed in an unforeseen way", self.number)
+                wait_s = RETRY_MAX_S
             else:
                 await self._lost.wait()
                 # A connection that was welcomed was a good one: the next try is at once.

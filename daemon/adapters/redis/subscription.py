@@ -122,6 +122,8 @@ class Subscription:
                 await self._listen()
             except (OSError, ConnectionError) as error:
                 log.debug("subscription to %s: %s", self._channel, error)
+            except Exception:
+                log.exception("the subscription to %s failed in an unforeseen way", self._channel)
             finally:
                 self.up = False
             await asyncio.sleep(self._settings.retry_s)

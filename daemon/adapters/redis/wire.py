@@ -177,15 +177,26 @@ class RedisWire:
     async def _keep(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(_PING_S):
-                    await self._lost.wait()
-            except TimeoutError:
-                # Whoever calls nothing would not notice a server that hangs, and tell of it.
-                with contextlib.suppress(StoreUnavailable, CommandError):
-                    await self.command("PING")
-                continue
-            await asyncio.sleep(self.settings.retry_s)
-            await self._open()
+                await self._keep_up()
+            except Exception as error:
+                # This task is the only way back to Redis: it must live.
+                log.exception("the connection to Redis failed in an unforeseen way; it is opened anew")
+                if self._link is not None:
+                    self._link.close(repr(error))
+                self._lost.set()
+
+    async def _keep_up(self) -> None:
+        """Wait for the connection's end, or ask whether it is good; open another one when it is lost."""
+        try:
+            async with asyncio.timeout(_PING_S):
+                await self._lost.wait()
+        except TimeoutError:
+            # Whoever calls nothing would not notice a server that hangs, and tell of it.
+            with contextlib.suppress(StoreUnavailable, CommandError):
+                await self.command("PING")
+            return
+        await asyncio.sleep(self.settings.retry_s)
+        await self._open()
 
     async def _open(self) -> None:
         """Connect, log in and load the scripts; on failure leave `_lost` set."""
