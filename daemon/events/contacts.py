@@ -63,7 +63,14 @@ def normal_phone(text: str, region: str = "") -> str | None:
         # What hides a number from the library (a label, a second number behind the first) must not make the
         # result depend on how often a number is normalised: its digits alone are the second try.
         found = _read(digits, home)
-    return found or digits
+    if found is None:
+        return digits
+    # The library cuts one national prefix; behind it may stand another ("+49 (0)0 30 12"): one digit goes each time.
+    for _ in range(len(found)):
+        if _is_normal(found) or (again := _read(found, None)) is None or again == found:
+            break
+        found = again
+    return found
 
 
 def _read(text: str, region: str | None) -> str | None:
