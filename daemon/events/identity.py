@@ -26,11 +26,11 @@ _UUID4 = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9
 #: gives no format, so any cookie value is kept.
 _OCTETS = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]"
 VENDOR_COOKIES: dict[str, re.Pattern[str]] = {
-    "_ga": re.compile(r"GA\d\.\d+\.\d+\.\d+"),
-    "_fbp": re.compile(r"fb\.\d\.\d+\.\d+"),
+    "_ga": re.compile(r"GA\d\.\d+\.\d+\.\d+", re.ASCII),
+    "_fbp": re.compile(r"fb\.\d\.\d+\.\d+", re.ASCII),
     "_ttp": re.compile(_OCTETS + "{1,256}"),
-    "_fbc": re.compile(r"fb\.\d\.\d+\." + _OCTETS + "{1,600}"),
-    "_gcl_aw": re.compile(r"GCL\.\d+\." + _OCTETS + "{1,600}"),
+    "_fbc": re.compile(r"fb\.\d\.\d+\." + _OCTETS + "{1,600}", re.ASCII),
+    "_gcl_aw": re.compile(r"GCL\.\d+\." + _OCTETS + "{1,600}", re.ASCII),
 }
 
 #: The ones every visitor gets; the other two exist only with their click id.
@@ -122,7 +122,9 @@ def known_clicks(known: Mapping[str, str], now_s: float, ttl_s: float) -> dict[s
     for field, stored in known.items():
         if field[:2] == "c:":
             seconds, mark, value = stored.partition(":")
-            if mark and seconds.isdigit() and now_s - int(seconds) <= ttl_s:
+            # "²" is a digit and no number; one of thousands of digits int() refuses
+            good = mark and seconds.isascii() and seconds.isdigit() and len(seconds) <= 15
+            if good and now_s - int(seconds) <= ttl_s:
                 clicks[field[2:]] = value
     return clicks
 
