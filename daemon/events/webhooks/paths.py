@@ -122,7 +122,7 @@ def _compiled(text: str, what: str) -> JSONPath:
         query = _environment.compile(text)
     except JSONPathError as error:
         raise BadConfig(f"{what}: {text!r} is no JSONPath: {error.message}{_where(error)}") from None
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, OverflowError) as error:  # 1e999 is a number, and then it is none
         raise BadConfig(f"{what}: {text[:120]!r} is no JSONPath: {str(error)[:120]}") from None
     assert isinstance(query, JSONPath), "the strict syntax has no compound paths"
     _narrow(query, text, what)
