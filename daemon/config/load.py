@@ -82,7 +82,9 @@ def _read_file(path: Path) -> Tree:
         ) from None
     except OSError as error:
         raise SettingsError(f"the settings file {path} can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise SettingsError(f"{path} is not taken: it is nested too deep") from None
+    except ValueError as error:  # no TOML, no UTF-8, a number of thousands of digits
         raise SettingsError(f"{path} is not TOML: {error}") from None
 
 
@@ -111,7 +113,7 @@ def _unknown(key: str, known: tuple[str, ...], where: str) -> SettingsError:
         every = (*_TOP, *(f"{section}.{name}" for section, names in _KEYS.items() for name in names))
         near = difflib.get_close_matches(key, every, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-    return SettingsError(f"unknown setting {key} {where}{hint}", key)
+    return SettingsError(f"unknown setting {key[:200]} {where}{hint}", key)
 
 
 def _read_credentials(tree: Tree, folder: str | None) -> None:
@@ -146,11 +148,16 @@ def _read_environment(tree: Tree, environ: Mapping[str, str]) -> None:
             spelled = [f"HEADGATE_{s}__{k}".upper() for s, keys in _KEYS.items() for k in keys]
             near = difflib.get_close_matches(name, spelled, n=1, cutoff=0.5)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise SettingsError(f"unknown setting {name} in the environment{hint}", f"{section}.{key}")
+            raise SettingsError(f"unknown setting {name[:200]} in the environment{hint}", f"{section}.{key}")
         _put(tree, (section, key), text)
 
 
 def _put(tree: Tree, path: tuple[str, ...], text: str) -> None:
+    key = ".".join(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Linux allows any bytes in the environment; here they are lone surrogates
+        raise SettingsError(f"{key} is not UTF-8", key) from None
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
     kind = _default_of(path)
@@ -170,7 +177,7 @@ def _pair(text: str, path: tuple[str, ...]) -> tuple[str, str]:
     name, mark, value = text.partition("=")
     if not mark:
         key = ".".join(path)
-        raise SettingsError(f"{key}: {text!r} is not name=value", key)
+        raise SettingsError(f"{key}: {text[:100]!r} is not name=value", key)
     return name.strip(), value.strip()
 
 
@@ -181,7 +188,7 @@ def _listed(text: str) -> list[str]:
 def _named(error: msgspec.ValidationError) -> SettingsError:
     message, _, where = str(error).partition(" - at `$")
     key = where.rstrip("`").lstrip(".")
-    return SettingsError(f"bad setting {key}: {message[:1].lower()}{message[1:]}", key)
+    return SettingsError(f"bad setting {key[:200]}: {message[:1].lower()}{message[1:1000]}", key)
 
 
 def _check_together(settings: Settings) -> None:
@@ -201,13 +208,15 @@ def _check_together(settings: Settings) -> None:
             ipaddress.ip_network(entry, strict=False)
         except ValueError:
             raise SettingsError(
-                f"server.trusted_proxies: {entry!r} is no address and no network like 10.0.0.0/8",
+                f"server.trusted_proxies: {entry[:100]!r} is no address and no network like 10.0.0.0/8",
                 "server.trusted_proxies",
             ) from None
     for broker in settings.kafka.brokers:
         host, colon, port_text = broker.rpartition(":")
-        if not (colon and host and port_text.isdigit() and 0 < int(port_text) < 65536):
-            raise SettingsError(f"kafka.brokers: {broker!r} is not host:port", "kafka.brokers")
+        # five ASCII digits: "²" is a digit, too, and int() refuses it
+        known = port_text.isascii() and port_text.isdigit() and len(port_text) <= 5
+        if not (colon and host and known and 0 < int(port_text) < 65536):
+            raise SettingsError(f"kafka.brokers: {broker[:100]!r} is not host:port", "kafka.brokers")
     if settings.publisher.ack_deadline_s >= settings.frontend.answer_timeout_s:
         raise SettingsError(
             "publisher.ack_deadline_s must be below frontend.answer_timeout_s, or no event could reach "
@@ -234,5 +243,6 @@ def _check_regions(settings: Settings) -> None:
         if region and region not in REGIONS:
             near = region.upper() if region.upper() in REGIONS else "GB" if region.upper() == "UK" else "DE"
             raise SettingsError(
-                f"{key}: {region!r} is no country of phone numbers; two capital letters, such as {near}", key
+                f"{key[:200]}: {region[:100]!r} is no country of phone numbers; two capital letters, such as {near}",
+                key,
             )
