@@ -23,9 +23,18 @@ def allowed(origin: str, listed: Iterable[str], development: bool) -> bool:
     return any(matches(wanted, entry) for entry in listed)
 
 
-@lru_cache(16384)
+#: Longest origin that is looked at; a host's name has at most 253 characters. Whoever sends a preflight shows no key,
+#: and what is kept of it (`lru_cache`) and searched for wildcards must not be as long as a head may be.
+ORIGIN_CHARS_MAX = 512
+
+
 def normal(origin: str) -> str:
-    """An origin as browsers spell it: lower case, without the scheme's own port."""
+    """An origin as browsers spell it: lower case, without the scheme's own port; empty for what is too long for one."""
+    return _normal(origin) if len(origin) <= ORIGIN_CHARS_MAX else ""
+
+
+@lru_cache(16384)
+def _normal(origin: str) -> str:
     origin = origin.strip().lower()
     if origin.startswith("https://"):
         return origin.removesuffix(":443")
