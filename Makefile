@@ -6,9 +6,10 @@ VENV = .venv
 BENCH_ARGS ?=
 CHAOS_ARGS ?=
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types lock bench chaos bench-cost install uninstall clean venv dev
+.PHONY: help run test lint types lock bench chaos fuzz bench-cost install uninstall clean venv dev
 
 help: ## Show this list
 	@echo 'Headgate: an event gateway. Usage: make <target>'
@@ -46,6 +47,10 @@ chaos: ## Break a running Headgate in every way under load, and prove that nothi
 	@sh scripts/setup-venv.sh dev
 	@sh scripts/system-packages.sh
 	@exec $(VENV)/bin/python -m tests.chaos $(CHAOS_ARGS)
+
+fuzz: ## A million inputs for everything that reads what strangers wrote (FUZZ_ARGS='--inputs 1000000 --seed 1')
+	@sh scripts/setup-venv.sh dev
+	@exec $(VENV)/bin/python -m tests.fuzz $(FUZZ_ARGS)
 
 lock: ## Regenerate the hashed pins in requirements/ (LOCK_ARGS=--upgrade for newer versions)
 	@exec sh scripts/lock.sh $(LOCK_ARGS)
