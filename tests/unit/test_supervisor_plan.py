@@ -7,7 +7,7 @@ import pytest
 
 from daemon.config.schema import Settings
 from daemon.errors import SettingsError
-from daemon.roles import EMBEDDED, FRONTEND, PUBLISHER, ROLES
+from daemon.roles import EMBEDDED, FRONTEND, PROCESSOR, PUBLISHER, ROLES
 from daemon.supervisor.plan import Plan, changed_keys, check_limits, count_of, rollable
 
 
@@ -19,6 +19,7 @@ def test_counts_follow_the_settings() -> None:
     assert count_of(FRONTEND, settings()) == len(os.sched_getaffinity(0))
     assert count_of(FRONTEND, settings(frontend={"count": 3})) == 3
     assert count_of(PUBLISHER, settings(publisher={"count": 2})) == 2
+    assert count_of(PROCESSOR, settings(processor={"count": 0})) == 0
 
 
 @pytest.mark.parametrize(
