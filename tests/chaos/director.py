@@ -32,10 +32,17 @@ class Director:
         return list(self._active.values())
 
     def run(self, began_at: float) -> list[Played]:
-        """Play everything; gives what came of it, by beginning. `began_at` is the run's zero, monotonic seconds."""
+        """
+        Play everything; gives what came of it, by beginning. `began_at` is the run's zero, monotonic seconds.
+
+        A fault that has to wait puts off all behind it as long: they must not come all at once.
+        """
+        late_s = 0.0
         for fault in self._faults:
-            time.sleep(max(0.0, began_at + fault.at_s - time.monotonic()))
+            due_at = began_at + fault.at_s + late_s
+            time.sleep(max(0.0, due_at - time.monotonic()))
             self._wait_for_room(fault)
+            late_s += max(0.0, time.monotonic() - due_at)
             future = self._stage.players.submit(play, self._stage, fault)
             self._active[future] = fault
             future.add_done_callback(self._finished)

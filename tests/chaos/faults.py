@@ -327,6 +327,7 @@ def _until_refused(stage: Stage, event: dict[str, str]) -> tuple[float, int]:
     product = stage.product
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
+        stage.fill_disk()
         asked_at = time.monotonic()
         reply = product.post("t", product.demo, event)
         if reply.status == 503:

@@ -36,6 +36,8 @@ class Figures:
     quiet: Share
     kafka_away: Share
     by_kind: dict[str, Share] = field(default_factory=dict)
+    #: the same without requests that met another kind of fault too
+    by_kind_alone: dict[str, Share] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     by_input: dict[str, tuple[int, int]] = field(default_factory=dict)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -56,7 +58,12 @@ def figures_of(ledger: Ledger, played: Sequence[Played]) -> Figures:
     )
     for kind in sorted(result.counts):
         spans = _merged([(one.began_at, one.recovered_at) for one in played if one.fault.kind == kind])
-        result.by_kind[kind] = share(one for one in attempts if _touches(spans, one))
+        others = _merged(
+            [(one.began_at, one.recovered_at + AFTERMATH_S) for one in played if one.fault.kind != kind]
+        )
+        met = [one for one in attempts if _touches(spans, one)]
+        result.by_kind[kind] = share(met)
+        result.by_kind_alone[kind] = share(one for one in met if not _touches(others, one))
     for name in sorted({*ledger.sent.values()}):
         sent = sum(other == name for other in ledger.sent.values())
         result.by_input[name] = sent, sum(one.input == name for one in ledger.acked.values())

@@ -139,16 +139,19 @@ def _markdown(run: Run, checks: Sequence[Check], *, good: bool) -> str:
         "## Availability and latency",
         "",
         (
-            "A request counts for a fault when it was on its way at any time between its begin and the recovery from it. "
-            "Callers try again; every try is a request here."
+            "A request counts for a fault when it was on its way at any time between its begin and the recovery from it; "
+            "the last two columns are of those that met no other fault. Callers try again; every try is a request here."
         ),
         "",
-        "| while | requests | 2xx | p99 |",
-        "|---|---|---|---|",
+        "| while | requests | 2xx | p99 | with nothing else | p99 |",
+        "|---|---|---|---|---|---|",
         _row("everything", figures.overall),
         _row("nothing was broken", figures.quiet),
         _row("Kafka alone was away", figures.kafka_away),
-        *(_row(f"{kind} ({figures.counts[kind]}×)", found) for kind, found in figures.by_kind.items()),
+        *(
+            _row(f"{kind} ({figures.counts[kind]}×)", found, figures.by_kind_alone[kind])
+            for kind, found in figures.by_kind.items()
+        ),
         "",
         "## Refused, and why",
         "",
@@ -204,6 +207,7 @@ def _document(run: Run, checks: Sequence[Check], *, good: bool) -> dict[str, Any
             "overall": _share(figures.overall), "quiet": _share(figures.quiet),
             "kafka_away": _share(figures.kafka_away),
             "by_kind": {kind: _share(found) for kind, found in figures.by_kind.items()},
+            "by_kind_alone": {kind: _share(found) for kind, found in figures.by_kind_alone.items()},
         },
         "refusals": dict(figures.refusals),
         "no_answer": dict(figures.no_answer),
@@ -230,10 +234,15 @@ def _share(found: Share) -> dict[str, float]:
     }
 
 
-def _row(name: str, found: Share) -> str:
+def _row(name: str, found: Share, alone: Share | None = None) -> str:
+    cells = [name, str(found.requests), *_cells(found), *(_cells(alone) if alone is not None else ("", ""))]
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(found: Share) -> tuple[str, str]:
     if not found.requests:
-        return f"| {name} | 0 | | |"
-    return f"| {name} | {found.requests} | {found.availability:.3%} | {found.p99_s * 1000:.0f} ms |"
+        return "–", "–"
+    return f"{found.availability:.3%}", f"{found.p99_s * 1000:.0f} ms"
 
 
 def _counted(head: str, counts: Counter[str], nothing: str) -> list[str]:

@@ -141,8 +141,8 @@ class Stage:
         self.config.write_text(text.replace("count = 2", f"tick_s = {tick_s}", 1))
 
     def fill_disk(self) -> None:
-        """Leave no room under the local log."""
-        with contextlib.suppress(OSError), (self.log_folder / "filler").open("wb") as file:
+        """Leave no room under the local log; again, when it has given some of its own back."""
+        with contextlib.suppress(OSError), (self.log_folder / "filler").open("ab") as file:
             while True:
                 file.write(b"\0" * (1 << 20))
                 file.flush()

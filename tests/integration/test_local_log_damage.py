@@ -21,6 +21,7 @@ from daemon.config.schema import Settings
 from daemon.errors import LogUnavailable
 from daemon.observe.catalog import LocalLogMetrics
 from daemon.ports import PartitionBatch
+from tests.servers.tools import need
 from tests.support.logs import batch, ids, record, stored, until
 
 MIB = 1024 * 1024
@@ -348,3 +349,20 @@ async def test_ids_go_on_growing_over_a_file_that_was_lost(make: Make, tmp_path:
     await second.append("t", [batch(0, "new")])
     (found,) = await stored(LocalReader(settings_for(tmp_path)), "t")
     assert last < found.offset < 1 << 63
+
+
+async def test_what_root_makes_belongs_to_the_files_owner(make: Make, tmp_path: Path) -> None:
+    """An operator's command as root must not lock the service out of its own files."""
+    need("root")
+    first = make()
+    await first.start()
+    await first.append("t", [batch(0, "a")])
+    await first.stop()
+    for path in first.path.parent.iterdir():
+        path.unlink() if path.suffix != ".db" else os.chown(path, 65534, 65534)
+    second = make()
+    await second.start()
+    assert second.lock_drain()
+    await second.append("t", [batch(0, "b")])
+    assert {path.stat().st_uid for path in (tmp_path / "log").iterdir()} == {65534}
+    assert len(list((tmp_path / "log").iterdir())) >= 4

@@ -105,6 +105,8 @@ def test_requests_count_for_what_was_broken_while_they_were_on_their_way() -> No
     assert figures.kafka_away.availability == pytest.approx(2 / 3)
     assert figures.by_kind["kafka killed"].requests == 4
     assert figures.by_kind["roll"].requests == 1
+    assert figures.by_kind_alone["kafka killed"].requests == 3
+    assert figures.by_kind_alone["kill frontend"].requests == 0
     assert figures.refusals == {"503 full of … events": 1}
     assert figures.no_answer == {"closed without an answer": 1}
 

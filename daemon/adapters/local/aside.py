@@ -16,6 +16,8 @@ import os
 import time
 from pathlib import Path
 
+from daemon.adapters.local.places import open_lock
+
 SALVAGE, CORRUPT = ".salvage-", ".corrupt-"
 
 #: How long opening waits for one who is just moving the file: three renames.
@@ -31,7 +33,7 @@ def guard(path: Path) -> int:
 
     Raises OSError.
     """
-    descriptor = _lock_file(path)
+    descriptor = open_lock(path, ".open")
     deadline = time.monotonic() + GUARD_S
     while True:
         try:
@@ -55,7 +57,7 @@ def move_aside(path: Path) -> Path | None:
     None: another process has it open still, and has to find out by itself that it is of no use.
     Raises OSError.
     """
-    descriptor = _lock_file(path)
+    descriptor = open_lock(path, ".open")
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,10 +129,6 @@ def finish(aside: Path) -> Path:
 def wal_of(path: Path) -> Path:
     """The write-ahead log that belongs to a file."""
     return path.with_name(path.name + "-wal")
-
-
-def _lock_file(path: Path) -> int:
-    return os.open(path.with_suffix(".open"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _sync(folder: Path) -> None:

@@ -129,6 +129,8 @@ def _state(settings: Settings, slot: int) -> SlotState:
 
 
 def _in_hand(path: Path) -> bool:
+    if not path.with_suffix(".lock").exists():
+        return False
     lock = DrainLock(path)
     try:
         return not lock.take()

@@ -31,6 +31,23 @@ def slots_on_disk(folder: Path) -> list[int]:
     return sorted(int(match[1]) for name in names if (match := _NAME.match(name)))
 
 
+def open_lock(path: Path, suffix: str) -> int:
+    """
+    Open the lock file `suffix` of the file at `path`, and make it if it is not there. Raises OSError.
+
+    Made by root it belongs to the owner of the file, as SQLite does with its own: the publisher has to open it too.
+    """
+    descriptor = os.open(path.with_suffix(suffix), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        if os.geteuid() == 0 and path.exists():
+            owner = path.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class DrainLock:
     """
     The right to drain the file at `path`; the kernel takes it back when the process ends.
@@ -39,7 +56,7 @@ class DrainLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.with_suffix(".lock")
+        self._path = path
         self._descriptor = -1
 
     @property
@@ -52,7 +69,7 @@ class DrainLock:
         if self.held:
             return True
         try:
-            descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            descriptor = open_lock(self._path, ".lock")
         except OSError:
             return False
         try:
