@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Protocol
+from typing import NamedTuple
 
+from aiokafka import TopicPartition
+
+from daemon.adapters.kafka.batches import Batch
 from daemon.ports import Record
 
-#: Bytes after which a batch takes no more records. Bigger batches cost no less per record, and 12 partitions
-#: of this size are far below what a broker takes as one request (socket.request.max.bytes, 100 MiB).
+#: Bytes after which a batch takes no more records. Bigger batches cost no less per record.
 BATCH_BYTES = 512 * 1024
 
 #: What a record weighs in a batch beside key and value: headers, timestamps, lengths. An estimate from above.
 RECORD_BYTES = 256
-
-
-class Builder(Protocol):
-    """The part of aiokafka's BatchBuilder that is used here."""
-
-    def append(
-        self, *, timestamp: int, key: bytes, value: bytes, headers: list[tuple[str, bytes]]
-    ) -> object | None:
-        """Add a record; None when it does not fit any more."""
-        ...
 
 
 class Whole:
@@ -52,83 +44,55 @@ class Whole:
             self.future.set_exception(error)
 
 
-class Lane:
-    """One partition."""
+class Flight(NamedTuple):
+    """A sealed batch on its way, sent again as it is until there is an answer; the appends with parts in it."""
 
-    __slots__ = ("busy", "partition", "topic", "waiting")
+    batch: bytearray
+    taken: list[Whole]
+
+
+class Lane:
+    """One partition. `busy` while it waits for its turn or has a batch on its way."""
+
+    __slots__ = ("busy", "flight", "place", "sequence", "waiting")
 
     def __init__(self, topic: str, partition: int) -> None:
-        self.topic = topic
-        self.partition = partition
+        self.place = TopicPartition(topic, partition)
         self.busy = False
+        self.flight: Flight | None = None
+        #: of the next record, for the broker to drop what it gets twice
+        self.sequence = 0
         self.waiting: deque[tuple[Whole, list[Record]]] = deque()
 
-    def fill(
-        self, builder: Builder, headers: Headers, record_bytes_max: int
-    ) -> tuple[list[Whole], int, Whole | None]:
+    def fill(self, batch: Batch, record_bytes_max: int) -> tuple[list[Whole], Whole | None]:
         """
-        Move what waits into `builder` until that is full.
+        Move what waits into `batch` until that is full.
 
-        Gives the appends whose parts are in it (one entry per part), its bytes (roughly), and the append
-        whose first record is too big for any batch, if there is one.
+        Gives the appends whose parts are in it (one entry per part), and the append whose first record
+        is too big for any batch, if there is one.
         """
         taken: list[Whole] = []
-        size = 0
-        append = builder.append
-        while self.waiting:
-            whole, records = self.waiting.popleft()
+        waiting = self.waiting
+        bytes_max = min(BATCH_BYTES, record_bytes_max)
+        while waiting:
+            whole, records = waiting.popleft()
             if whole.future.done():
                 continue  # given up by its caller, who has put it somewhere else
-            for index, record in enumerate(records):
-                weight = len(record.value) + len(record.key) + RECORD_BYTES
-                first = not taken and not index
-                # Looked at here: a builder takes its first record whatever its size.
-                if first and weight > record_bytes_max:
-                    return [], 0, whole
-                full = not first and size + weight > min(BATCH_BYTES, record_bytes_max)
-                if full or (
-                    append(
-                        timestamp=record.timestamp_ms,
-                        key=record.key,
-                        value=record.value,
-                        headers=headers.of(record),
-                    )
-                    is None
-                ):
-                    self.waiting.appendleft((whole, records[index:]))
-                    if index:
-                        whole.left += 1
-                        taken.append(whole)
-                    return taken, size, None
-                size += weight
+            added = 0
+            if not batch.count:
+                first = records[0]
+                if len(first.value) + len(first.key) + RECORD_BYTES > record_bytes_max:
+                    return [], whole
+                # Alone it may be bigger than what a batch is filled to.
+                added = batch.add(records[:1], record_bytes_max)
+                if not added:
+                    return [], whole
+            added += batch.add(records[added:] if added else records, bytes_max)
+            if added < len(records):
+                waiting.appendleft((whole, records[added:]))
+                if added:
+                    whole.left += 1
+                    taken.append(whole)
+                return taken, None
             taken.append(whole)
-        return taken, size, None
-
-
-class Headers:
-    """
-    Headers of records: id, contract, type, tenant.
-
-    The last three come in few combinations, so they are encoded once and remembered, up to a bound.
-    """
-
-    REMEMBERED_MAX = 4096
-
-    def __init__(self) -> None:
-        self._known: dict[
-            tuple[str, str, str], tuple[tuple[str, bytes], tuple[str, bytes], tuple[str, bytes]]
-        ] = {}
-
-    def of(self, record: Record) -> list[tuple[str, bytes]]:
-        """The headers of `record`."""
-        kind = (record.contract, record.type, record.tenant)
-        rest = self._known.get(kind)
-        if rest is None:
-            if len(self._known) >= self.REMEMBERED_MAX:
-                self._known.clear()
-            rest = self._known[kind] = (
-                ("contract", record.contract.encode()),
-                ("type", record.type.encode()),
-                ("tenant", record.tenant.encode()),
-            )
-        return [("id", record.id.encode()), *rest]
+        return taken, None
