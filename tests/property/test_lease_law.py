@@ -13,7 +13,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from daemon.adapters.redis.lease_book import HELD_LIFE_S, LEASE_LIFE_S
+from daemon.adapters.redis.lease_book import HELD_LIFE_S, LEASE_LIFE_S, LeaseBook
 from daemon.adapters.redis.script import LEASE
 from tests.support.bucket import World
 
@@ -254,6 +254,29 @@ def test_a_token_is_not_used_after_its_time(client: redis.Redis) -> None:
     assert HELD_LIFE_S < LEASE_LIFE_S
     world.advance(int(HELD_LIFE_S * 1e6))
     assert one.request().result is None  # asks, though it held some
+
+
+def test_a_grant_that_comes_too_late_is_no_refusal() -> None:
+    """A frontend that was stopped, or had no CPU, since it asked: its callers are within their rate."""
+    book = LeaseBook(frontends=2, renew_s=0.015, now=0.0)
+    answers: list[float] = []
+
+    class Waiting:
+        def done(self) -> bool:
+            return False
+
+        def set_result(self, result: float, /) -> None:
+            answers.append(result)
+
+    book.wait(book.slot("key", 1000.0, 1000, 0.0), Waiting())
+    rows = book.rows(0.0)
+    book.granted(rows, [1, 0], asked_at=0.0, now=HELD_LIFE_S + 0.1)
+    assert answers == []
+    assert book.hurry, "they wait for the next call, which goes soon"
+    again = book.rows(HELD_LIFE_S + 0.2)
+    assert [(row[0], row[5]) for row in again] == [("key", 1)]
+    book.granted(again, [1, 0], asked_at=HELD_LIFE_S + 0.2, now=HELD_LIFE_S + 0.21)
+    assert answers == [0.0]
 
 
 def test_a_limit_that_changes_is_in_force_with_the_next_request(client: redis.Redis) -> None:

@@ -217,7 +217,9 @@ class LeaseBook:
 
     def _settle(self, slot: Slot, asked: int, now: float) -> None:
         """Answer the `asked` first of those who wait, and who came since then as far as that is known."""
-        if now >= slot.deadline:
+        late = now >= slot.deadline
+        if late:
+            # This process was stopped, or starved, since it asked. Nobody was refused: they ask again.
             slot.held = 0
         waiting, slot.waiting = slot.waiting, []
         dry = now < slot.refused_until
@@ -229,7 +231,7 @@ class LeaseBook:
                 slot.used += 1
                 slot.used_at = now
                 waiter.set_result(0.0)
-            elif dry or index < asked:
+            elif dry or (index < asked and not late):
                 waiter.set_result(max(slot.refused_until - now, 1e-6))
             else:
                 slot.waiting.append(waiter)
