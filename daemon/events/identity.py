@@ -39,11 +39,18 @@ ALWAYS = ("_ga", "_fbp", "_ttp")
 _COOKIE_SAFE = re.compile(_OCTETS + "+")
 
 
-class Cookies(Struct, gc=False):
-    """What a request's cookies say: a well-formed `_dfid` (else None) and the well-formed vendor ids."""
+class Cookies(Struct, frozen=True, gc=False):
+    """
+    What a request's cookies say: a well-formed `_dfid` (else None) and the well-formed vendor ids.
+
+    `missing` names the vendor cookies that are not there; `lacks_common` says whether one that every visitor gets
+    is among them.
+    """
 
     visitor: str | None
     vendors: dict[str, str]
+    missing: tuple[str, ...]
+    lacks_common: bool
 
 
 def is_visitor_id(value: str) -> bool:
@@ -69,7 +76,8 @@ def read_cookies(header: str | None) -> Cookies:
                 and shape.fullmatch(value)
             ):
                 vendors[name] = value
-    return Cookies(visitor, vendors)
+    missing = tuple(name for name in VENDOR_COOKIES if name not in vendors)
+    return Cookies(visitor, vendors, missing, any(name in missing for name in ALWAYS))
 
 
 def uuid4_of(random: bytes) -> str:

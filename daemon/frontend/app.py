@@ -85,9 +85,9 @@ class App:
             await endpoint(scope, transport)
         except Exception as error:
             if _hung_up(error):
-                log.debug("the caller hung up before the answer", extra={"path": scope.path})
+                log.debug("the caller hung up before the answer", extra={"path": path})
             else:
-                log.exception("a request was not answered", extra={"path": scope.path})
+                log.exception("a request was not answered", extra={"path": path})
 
     def _below(self, path: str) -> Endpoint:
         for prefix, endpoint in self._prefixes:

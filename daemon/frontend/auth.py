@@ -8,7 +8,7 @@ import binascii
 from daemon.events.outcome import Outcome
 from daemon.frontend.query import parameter
 from daemon.frontend.refusal import Refusal
-from daemon.frontend.rsgi import Scope
+from daemon.frontend.rsgi import RequestHeaders, Scope
 
 #: Class prefix of pipeline keys.
 PIPELINE_PREFIX = "dk_"
@@ -17,16 +17,17 @@ PIPELINE_PREFIX = "dk_"
 TOKEN_CHARS_MAX = 256
 
 
-def pipeline_key(scope: Scope, *, in_query: bool = True) -> str:
+def pipeline_key(scope: Scope, headers: RequestHeaders, *, in_query: bool = True) -> str:
     """
     The key out of `Authorization: Bearer`, Basic's user name, or `?wk=` (sendBeacon can send no header).
 
     A header decides alone: a bad one is not rescued by the query, which `in_query` False leaves out.
     Refuses (401) when there is none.
     """
-    header = scope.headers.get("authorization")
+    header = headers.get("authorization")
     if header is not None:
-        token = _from_header(header)
+        # as nearly all write it, looked at first
+        token = header[7:].strip() if header.startswith("Bearer dk_") else _from_header(header)
         if token is None:
             raise bad_key("the Authorization header holds no pipeline key; send 'Bearer dk_…'")
     elif in_query and "wk=" in scope.query_string:

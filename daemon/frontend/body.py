@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import zlib
 from collections import deque
+from typing import Any, cast
 
 import brotli
 import zstandard
@@ -74,6 +75,12 @@ DISCARD_BYTES_MAX = 16 * 1024 * 1024
 DISCARD_S = 5.0
 
 
+#: Seconds between looks at bodies whose time is up: they get up to twice that more.
+SWEEP_S = 0.5
+
+#: Bodies that are being read, by what cancels the reading, and their bytes so far.
+_Generation = dict["asyncio.Future[Any]", int]
+
 #: Bodies that are being read, in bytes, in all: thousands of callers who stop at the last byte fill no more memory.
 BODIES_BYTES_MAX = 512 * 1024 * 1024
 
@@ -82,8 +89,9 @@ class BodyReader:
     """
     Reads bodies, each within `timeout_s` seconds in all: a trickle does not extend it.
 
-    All deadlines are equally far away, so they stand in a queue in order, and one sweep a second cancels
-    the requests whose time is up. A timer for each request would cost more than reading the body does.
+    All deadlines are equally far away, so bodies that begin between two sweeps stand together in one generation,
+    and a sweep gives up what is left of the generations whose time is up. A timer for each request would cost
+    more than reading the body does.
     """
 
     def __init__(self, timeout_s: float, bodies_bytes_max: int = BODIES_BYTES_MAX) -> None:
@@ -91,12 +99,17 @@ class BodyReader:
         self._timeout_s = timeout_s
         self._bytes_max = bodies_bytes_max
         self._bytes = 0
-        self._reading: deque[_Reading] = deque()
+        #: what is being read and began since the last sweep: its future (in chunks: its task) → its bytes so far
+        self._young: _Generation = {}
+        #: the same of earlier sweeps, each with its deadline (the loop's clock), oldest first
+        self._older: deque[tuple[float, _Generation]] = deque()
+        #: what was given up as its time was over, and has not noticed yet
+        self._late: set[asyncio.Future[Any]] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to sweep."""
-        self._sweep = asyncio.get_running_loop().call_later(1.0, self._swept)
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._swept)
 
     def stop(self) -> None:
         """Sweep no more."""
@@ -112,17 +125,23 @@ class BodyReader:
         `length` is the declared one (None: chunked). Refuses (Refusal, InvalidPayload) what is too large,
         too slow, badly encoded or cut short, or too much together with all others.
         """
-        reading = _Reading(asyncio.get_running_loop().time() + self._timeout_s, asyncio.current_task())
-        self._reading.append(reading)
+        # alone, any body may come that its own limit lets in
+        if length and self._bytes and self._bytes + length > self._bytes_max:
+            raise _too_much()
+        # What the sweep gives up when time is over: the server's future of a whole body, or the task that gathers.
+        generation = self._young
+        reading = transport() if length is not None else cast("asyncio.Future[Any]", asyncio.current_task())
+        generation[reading] = length or 0
+        self._bytes += length or 0
         try:
             if length is not None:
-                self._take(reading, length)
-                body = await transport()
+                body: bytes = await reading
             else:
-                body = await self._gather(transport, bytes_max, reading)
+                body = await self._gather(transport, bytes_max, generation, reading)
         except asyncio.CancelledError:
-            if not reading.late:
+            if reading not in self._late:
                 raise
+            self._late.discard(reading)
             raise Refusal(
                 Outcome.TIMEOUT,
                 f"the body did not arrive within {self._timeout_s:g} seconds",
@@ -134,27 +153,25 @@ class BodyReader:
             # granian raises its own kinds when the caller is gone; there is nobody left to answer
             raise CallerGone(str(error)) from None
         finally:
-            reading.task = None
-            self._bytes -= reading.bytes
+            self._bytes -= generation.pop(reading)
         if encoding is not None and encoding not in ("", "identity"):
             body = inflate(body, encoding.strip().lower(), bytes_max)
         return body
 
-    async def _gather(self, transport: Transport, bytes_max: int, reading: _Reading) -> bytes:
+    async def _gather(
+        self, transport: Transport, bytes_max: int, generation: _Generation, reading: asyncio.Future[Any]
+    ) -> bytes:
         parts: list[bytes] = []
         async for part in transport:
-            self._take(reading, len(part))
-            if reading.bytes > bytes_max:
+            size = len(part)
+            if self._bytes > generation[reading] and self._bytes + size > self._bytes_max:
+                raise _too_much()
+            self._bytes += size
+            generation[reading] += size
+            if generation[reading] > bytes_max:
                 raise too_large(bytes_max)
             parts.append(part)
         return b"".join(parts)
-
-    def _take(self, reading: _Reading, size: int) -> None:
-        # alone, any body may come that its own limit lets in
-        if self._bytes > reading.bytes and self._bytes + size > self._bytes_max:
-            raise unavailable("too many large bodies are being sent at once; try again", 1.0)
-        self._bytes += size
-        reading.bytes += size
 
     async def discard(self, transport: Transport) -> None:
         """
@@ -173,26 +190,23 @@ class BodyReader:
     def _swept(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._reading and (self._reading[0].task is None or self._reading[0].deadline <= now):
-            reading = self._reading.popleft()
-            if reading.task is not None:
-                reading.late = True
-                reading.task.cancel()
-        self._sweep = loop.call_later(1.0, self._swept)
+        while self._older and self._older[0][0] <= now:
+            for reading in self._older.popleft()[1]:
+                # What is done by now is not late: it only has not had its turn.
+                if reading.cancel():
+                    self._late.add(reading)
+        if self._young:
+            self._older.append((now + self._timeout_s, self._young))
+            self._young = {}
+        self._sweep = loop.call_later(SWEEP_S, self._swept)
 
 
 class CallerGone(HeadgateError):
     """The caller hung up while sending; no answer will reach anybody."""
 
 
-class _Reading:
-    __slots__ = ("bytes", "deadline", "late", "task")
-
-    def __init__(self, deadline: float, task: asyncio.Task[None] | None) -> None:
-        self.bytes = 0
-        self.deadline = deadline
-        self.task = task
-        self.late = False
+def _too_much() -> Refusal:
+    return unavailable("too many large bodies are being sent at once; try again", 1.0)
 
 
 ENCODINGS = ("gzip", "x-gzip", "deflate", "br", "zstd")

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from functools import lru_cache
 
-from daemon.frontend.rsgi import Scope
+from daemon.frontend.rsgi import RequestHeaders, Scope
 
 
 class ClientAddress:
@@ -16,12 +16,12 @@ class ClientAddress:
         self._networks = [ipaddress.ip_network(entry, strict=False) for entry in trusted_proxies]
         self._trusts = lru_cache(4096)(self._is_trusted)
 
-    def ip(self, scope: Scope) -> str:
-        """The caller's address, without a port."""
+    def ip(self, scope: Scope, headers: RequestHeaders) -> str:
+        """The caller's address, without a port; `headers` are the scope's."""
         peer = _host(scope.client)
         if not self._networks or not self._trusts(peer):
             return peer
-        hops = ",".join(scope.headers.get_all("x-forwarded-for")).split(",")
+        hops = ",".join(headers.get_all("x-forwarded-for")).split(",")
         for hop in reversed(hops):
             address = _address(hop.strip())
             if address is None:

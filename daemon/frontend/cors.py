@@ -6,7 +6,7 @@ Credentials are allowed, so the one origin is echoed, never `*`, and the reply v
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -15,8 +15,10 @@ from daemon.frontend.refusal import Headers
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
-def allowed(origin: str, listed: Iterable[str], development: bool) -> bool:
+def allowed(origin: str, listed: Collection[str], development: bool) -> bool:
     """Whether a page of `origin` may send to a source that lists `listed`."""
+    if origin in listed:
+        return True  # spelled as it is listed
     wanted = normal(origin)
     if development and is_local(wanted):
         return True
@@ -63,19 +65,21 @@ def is_local(origin: str) -> bool:
         return False
 
 
+_ALWAYS = (
+    ("access-control-allow-credentials", "true"),
+    ("access-control-allow-methods", "POST, OPTIONS"),
+    ("access-control-allow-headers", "Content-Type, Authorization"),
+    (
+        "access-control-expose-headers",
+        "Retry-After, X-Headgate-Durability, X-Headgate-Duplicate, X-Request-Id",
+    ),
+    ("vary", "Origin"),
+)
+
+
 def reply_headers(origin: str) -> Headers:
     """What lets the page of `origin` read the reply."""
-    return [
-        ("access-control-allow-origin", origin),
-        ("access-control-allow-credentials", "true"),
-        ("access-control-allow-methods", "POST, OPTIONS"),
-        ("access-control-allow-headers", "Content-Type, Authorization"),
-        (
-            "access-control-expose-headers",
-            "Retry-After, X-Headgate-Durability, X-Headgate-Duplicate, X-Request-Id",
-        ),
-        ("vary", "Origin"),
-    ]
+    return [("access-control-allow-origin", origin), *_ALWAYS]
 
 
 def preflight_headers(origin: str) -> Headers:

@@ -13,6 +13,8 @@ import logging
 from abc import ABC, abstractmethod
 from time import perf_counter
 
+from msgspec import Struct
+
 from daemon.errors import Unavailable
 from daemon.events.outcome import Outcome
 from daemon.events.payload import InvalidPayload
@@ -20,31 +22,41 @@ from daemon.frontend.body import DISCARD_BYTES_MAX, CallerGone
 from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import Headers, Refusal, unavailable
 from daemon.frontend.reply import CLOSE, Reply
-from daemon.frontend.rsgi import Scope, Transport
+from daemon.frontend.rsgi import RequestHeaders, Scope, Transport
 
 log = logging.getLogger(__name__)
 
 
-class Call:
-    """One request in work: its head, its body's way in, and the events of it that have not ended."""
+class Call(Struct, gc=False):
+    """
+    One request in work: its head, its body's way in, and the events of it that have not ended.
 
-    __slots__ = ("cors", "left", "scope", "started", "transport", "unread")
+    `headers` are the scope's, asked for once: the server copies all of them each time. `started` is the moment
+    it came in (`perf_counter`).
+    """
 
-    def __init__(self, scope: Scope, transport: Transport) -> None:
-        self.scope = scope
-        self.transport = transport
-        self.started = perf_counter()
-        #: CORS headers of the reply, once the origin is known to be allowed
-        self.cors: Headers = []
-        #: events received with this request that have no outcome yet; 1 until a batch's items are known
-        self.left = 1
-        #: whether the caller may still be sending the body
-        self.unread = True
+    scope: Scope
+    transport: Transport
+    headers: RequestHeaders
+    started: float
+    #: CORS headers of the reply, once the origin is known to be allowed
+    cors: Headers = []
+    #: events received with this request that have no outcome yet; 1 until a batch's items are known
+    left: int = 1
+    #: whether the caller may still be sending the body
+    unread: bool = True
+    #: Content-Encoding, once it is known to be one that is read; None: as it is
+    encoding: str | None = None
+
+    @classmethod
+    def of(cls, scope: Scope, transport: Transport) -> Call:
+        """A request that has just come in."""
+        return cls(scope, transport, scope.headers, perf_counter())
 
     @property
     def body_length(self) -> int:
         """Bytes of the body as far as the head tells; -1: unknown, as it comes in chunks."""
-        headers = self.scope.headers
+        headers = self.headers
         if headers.get("transfer-encoding") is not None:
             return -1
         return int(str(headers.get("content-length", "0"))[:18])
@@ -58,6 +70,7 @@ class EventEndpoint(ABC):
     def __init__(self, kit: Kit, label: str) -> None:
         """`label` is the endpoint's name in `headgate_request_seconds`."""
         self.kit = kit
+        self._requests_max = kit.settings.server.requests_max
         self._seconds = kit.accounts.metrics.requests.at(label)
 
     async def __call__(self, scope: Scope, transport: Transport) -> None:
@@ -65,15 +78,16 @@ class EventEndpoint(ABC):
         if scope.method != self.method:
             self.other_method(scope, transport)
             return
-        call = Call(scope, transport)
-        accounts = self.kit.accounts
+        call = Call(scope, transport, scope.headers, perf_counter())
+        kit = self.kit
+        accounts = kit.accounts
         accounts.began()
         outcome = Outcome.UNAVAILABLE
         try:
-            if self.kit.gate.why:
-                raise self.kit.gate.refusal()
-            if accounts.requests > self.kit.settings.server.requests_max:
-                raise self.kit.gate.too_many()
+            if kit.gate.why:
+                raise kit.gate.refusal()
+            if accounts.requests > self._requests_max:
+                raise kit.gate.too_many()
             reply = await self.steps(call)
         except asyncio.CancelledError:
             # The process ends before the request did; granian would say 500 for us.
@@ -92,13 +106,16 @@ class EventEndpoint(ABC):
             reply = self._refused(call, refusal)
         finally:
             accounts.finished(outcome, call.left)
-        discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
-        if self.kit.draining or (call.unread and not discard and call.body_length):
-            reply.headers.append(CLOSE)
+        if call.unread or kit.draining:
+            discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
+            if kit.draining or (not discard and call.body_length):
+                reply.headers.append(CLOSE)
+        else:
+            discard = False
         transport.response_bytes(reply.status, reply.headers, reply.body)
         self._seconds.observe(perf_counter() - call.started)
         if discard:
-            await self.kit.bodies.discard(transport)
+            await kit.bodies.discard(transport)
 
     def found(self, call: Call, events: int) -> None:
         """The request holds `events` ≥ 1 events: from now on each has an outcome of its own."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from daemon.events.outcome import Outcome
 from daemon.frontend import body, limits
 from daemon.frontend.endpoint import Call, EventEndpoint
+from daemon.frontend.kit import Kit
 from daemon.frontend.refusal import unavailable
 from daemon.frontend.work import Work
 from daemon.ports import Limited
@@ -28,21 +29,31 @@ class Intake(EventEndpoint):
     #: the caller's own id of an event, as the product calls it
     id_name = "messageId"
 
+    def __init__(self, kit: Kit, label: str) -> None:
+        super().__init__(kit, label)
+        self._limits = kit.settings.limits
+
+    def taken(self, caller: Limited) -> bool:
+        """Whether a request out of the caller's bucket was at hand, as nearly always; ask `limited` else."""
+        return limits.taken(self.kit.limiter, caller, self._limits)
+
     async def limited(self, caller: Limited) -> None:
         """One request out of the caller's bucket. Refuses (429)."""
-        await limits.take(self.kit.limiter, caller, self.kit.settings.limits)
+        await limits.take(self.kit.limiter, caller, self._limits)
 
     def declared(self, call: Call, bytes_max: int, media_types: tuple[str, ...] | None = None) -> int | None:
         """The body's declared length. Refuses its type and encoding (415) and its length (413) before it is read."""
-        headers = call.scope.headers
+        headers = call.headers
         body.check_type(headers, media_types or self.media_types)
-        body.check_encoding(headers.get("content-encoding"))
+        encoding = headers.get("content-encoding")
+        if encoding is not None:
+            body.check_encoding(encoding)
+            call.encoding = encoding
         return body.check_length(headers, bytes_max)
 
     async def read(self, call: Call, length: int | None, bytes_max: int) -> bytes:
-        """The request's body, inflated, at most `bytes_max` bytes of it."""
-        encoding = call.scope.headers.get("content-encoding")
-        data = await self.kit.bodies.read(call.transport, length, encoding, bytes_max)
+        """The body of a request that was `declared`, inflated, at most `bytes_max` bytes of it."""
+        data = await self.kit.bodies.read(call.transport, length, call.encoding, bytes_max)
         call.unread = False
         return data
 

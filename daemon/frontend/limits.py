@@ -8,6 +8,13 @@ from daemon.frontend.refusal import Refusal, whole_seconds
 from daemon.ports import Limited, RateLimiter
 
 
+def taken(limiter: RateLimiter, caller: Limited, limits: Limits) -> bool:
+    """Whether a request out of the caller's bucket was at hand; nothing is taken else: then it is `take`'s turn."""
+    return (
+        limiter.take(caller.id, caller.rate_per_s or limits.rate_per_s, caller.burst or limits.burst) == 0.0
+    )
+
+
 async def take(limiter: RateLimiter, caller: Limited, limits: Limits) -> None:
     """Take one request out of the caller's bucket, or refuse (429) with when to come back."""
     rate_per_s = caller.rate_per_s or limits.rate_per_s

@@ -6,6 +6,7 @@ Only `server` imports granian; everything else, tests included, needs just these
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
@@ -40,8 +41,8 @@ class Scope(Protocol):
 class Transport(Protocol):
     """The body of a request, and the way back."""
 
-    async def __call__(self) -> bytes:
-        """The whole body."""
+    def __call__(self) -> asyncio.Future[bytes]:
+        """The whole body; cancelling the future gives it up."""
         ...
 
     def __aiter__(self) -> AsyncIterator[bytes]:

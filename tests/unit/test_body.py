@@ -163,8 +163,11 @@ class Caller:
         self._hangs = hangs
         self._error = error
 
-    async def __call__(self) -> bytes:
+    def __call__(self) -> asyncio.Future[bytes]:
         """The whole body."""
+        return asyncio.ensure_future(self._whole())
+
+    async def _whole(self) -> bytes:
         return b"".join([part async for part in self])
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -64,7 +64,7 @@ def basic(text: str) -> str:
 )
 def test_where_a_key_may_stand(head: Head) -> None:
     """0.2.13: Bearer, Basic without a password, ?wk=."""
-    assert auth.pipeline_key(head) == "dk_live_abc"
+    assert auth.pipeline_key(head, head.headers) == "dk_live_abc"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_where_a_key_may_stand(head: Head) -> None:
 def test_what_is_no_key(head: Head) -> None:
     """401; a bad header is not rescued by the query."""
     with pytest.raises(Refusal) as caught:
-        auth.pipeline_key(head)
+        auth.pipeline_key(head, head.headers)
     assert caught.value.outcome is Outcome.INVALID_KEY
 
 
@@ -150,7 +150,8 @@ def test_which_pages_may_send(origin: str, development: bool, allowed: bool) -> 
 def test_the_callers_address(peer: str, forwarded: list[str], ip: str) -> None:
     """0.1.11: the right-most untrusted entry, and only from a trusted peer."""
     clients = ClientAddress(("127.0.0.1", "10.0.0.0/8"))
-    assert clients.ip(Head(*[("x-forwarded-for", value) for value in forwarded], client=peer)) == ip
+    head = Head(*[("x-forwarded-for", value) for value in forwarded], client=peer)
+    assert clients.ip(head, head.headers) == ip
 
 
 def test_the_scheme_is_believed_from_trusted_proxies_only() -> None:

@@ -45,7 +45,7 @@ class BatchEndpoint(SignedEndpoint):
 
     async def _batch(self, call: Call) -> tuple[Source, Batch]:
         bytes_max = self._limits.batch_bytes_max
-        signature = self.signature(call.scope)
+        signature = self.signature(call)
         try:
             if signature is not None:
                 length = self.declared(call, bytes_max)

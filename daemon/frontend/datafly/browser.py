@@ -10,7 +10,7 @@ from time import perf_counter
 
 from daemon.events import datafly
 from daemon.events.outcome import Outcome
-from daemon.frontend import cookies, cors
+from daemon.frontend import auth, cookies, cors
 from daemon.frontend.datafly.door import DataflyEndpoint
 from daemon.frontend.datafly.recognise import Recogniser
 from daemon.frontend.endpoint import Call
@@ -37,35 +37,36 @@ class BrowserEndpoint(DataflyEndpoint):
 
     async def steps(self, call: Call) -> Reply:
         """Key, origin, type and length, limit, body, event, visitor, log."""
-        scope = call.scope
-        source = await self.by_key(scope)
-        self._check_origin(call, source)
+        # What nearly always is at hand (the key's source, a token) is asked for without a coroutine.
+        token = auth.pipeline_key(call.scope, call.headers)
+        source = self._cached(token) or await self.source_of(token)
+        origin = call.headers.get("origin")
+        if origin is not None:
+            self._check_origin(origin, source)
+            call.cors = cors.reply_headers(origin)
         length = self.declared(call, self._bytes_max)
-        await self.limited(source)
+        if not self.taken(source):
+            await self.limited(source)
         data = await self.read(call, length, self._bytes_max)
         read = perf_counter()
         self._body_s.observe(read - call.started)
         event = datafly.decode(data, self._type)
-        work = self._recogniser.browser(scope, source, event)
+        work = self._recogniser.browser(call, source, event)
         self._decode_s.observe(perf_counter() - read)
         outcome = await self.published(work)
         self.ended(call, outcome)
         reply = self.accepted(call, outcome, work.durability)
         if to_set := work.cookies():
-            secure = not self._development or self.kit.clients.https(scope)
+            secure = not self._development or self.kit.clients.https(call.scope)
             reply.headers += cookies.set_cookies(to_set, source.cookie_domain, secure)
         return reply
 
-    def _check_origin(self, call: Call, source: Source) -> None:
-        origin = call.scope.headers.get("origin")
-        if origin is None:
-            return
+    def _check_origin(self, origin: str, source: Source) -> None:
         if not cors.allowed(origin, source.origins, self._development):
             raise Refusal(
                 Outcome.FORBIDDEN,
                 f"origin {origin[:200]!r} is not among the source's origins; add it to the source",
             )
-        call.cors = cors.reply_headers(origin)
 
     def other_method(self, scope: Scope, transport: Transport) -> None:
         """A preflight (contracts 0.2.20), or 405."""

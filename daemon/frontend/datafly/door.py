@@ -8,22 +8,33 @@ from daemon.events.payload import InvalidPayload
 from daemon.frontend import auth
 from daemon.frontend.endpoint import Call
 from daemon.frontend.intake import Intake
-from daemon.frontend.refusal import Headers, Refusal
+from daemon.frontend.kit import Kit
+from daemon.frontend.refusal import Refusal
 from daemon.frontend.reply import JSON, Reply, datafly_error
 from daemon.frontend.rsgi import Scope, Transport
 from daemon.ports import Durability, Source
+
+_DUPLICATE = ("x-headgate-duplicate", "1")
+_DURABLE: dict[Durability, tuple[str, str]] = {
+    "kafka": ("x-headgate-durability", "kafka"),
+    "local": ("x-headgate-durability", "local"),
+}
 
 
 class DataflyEndpoint(Intake):
     """Base of Datafly's endpoints."""
 
-    async def by_key(self, scope: Scope, *, in_query: bool = True) -> Source:
+    def __init__(self, kit: Kit, label: str) -> None:
+        super().__init__(kit, label)
+        self._cached = kit.keys.cached
+
+    async def by_key(self, call: Call, *, in_query: bool = True) -> Source:
         """The source of the request's pipeline key. Refuses (401)."""
-        return await self.source_of(auth.pipeline_key(scope, in_query=in_query))
+        return await self.source_of(auth.pipeline_key(call.scope, call.headers, in_query=in_query))
 
     async def source_of(self, token: str) -> Source:
         """The source of a pipeline key. Refuses (401)."""
-        source = self.kit.keys.cached(token)
+        source = self._cached(token)
         if source is None:
             source = await self.kit.keys.find(token)
             if source is None:
@@ -38,10 +49,11 @@ class DataflyEndpoint(Intake):
         Segment's SDKs put it: in one of a single event's size, as whoever sends it is not known yet. Refuses (401,
         429, and what is wrong with the body of a known caller).
         """
-        if call.scope.headers.get("authorization") is not None:
-            source = await self.by_key(call.scope, in_query=False)
+        if call.headers.get("authorization") is not None:
+            source = await self.by_key(call, in_query=False)
             length = self.declared(call, bytes_max)
-            await self.limited(source)
+            if not self.taken(source):
+                await self.limited(source)
             return source, await self.read(call, length, bytes_max)
         try:
             bytes_max = self.kit.settings.limits.body_bytes_max
@@ -61,12 +73,8 @@ class DataflyEndpoint(Intake):
 
     def accepted(self, call: Call, outcome: Outcome, durability: Durability | None) -> Reply:
         """200 for a single event."""
-        headers: Headers = [JSON, *call.cors]
-        if outcome is Outcome.DUPLICATE:
-            headers.append(("x-headgate-duplicate", "1"))
-        else:
-            headers.append(("x-headgate-durability", durability or "local"))
-        return Reply(200, headers, datafly.SUCCESS)
+        said = _DUPLICATE if outcome is Outcome.DUPLICATE else _DURABLE[durability or "local"]
+        return Reply(200, [JSON, said, *call.cors], datafly.SUCCESS)
 
     def error(self, refusal: Refusal) -> Reply:
         """A.6."""

@@ -40,10 +40,11 @@ class PixelEndpoint(DataflyEndpoint):
     async def steps(self, call: Call) -> Reply:
         """Key, limit, query, visitor, log."""
         scope = call.scope
-        source = await self.by_key(scope)
-        await self.limited(source)
+        source = await self.by_key(call)
+        if not self.taken(source):
+            await self.limited(source)
         event, anonymous_id = pixel.decode(scope.query_string, self._kind)
-        work = self._recogniser.browser(scope, source, event, "pixel", anonymous_id)
+        work = self._recogniser.browser(call, source, event, "pixel", anonymous_id)
         outcome = await self.published(work)
         self.ended(call, outcome)
         reply = self.accepted(call, outcome, work.durability)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from daemon.events import clickids, datafly, identity
 from daemon.events.datafly import Event, Received
 from daemon.events.envelope import Channel, IdDeriver
+from daemon.events.identity import Cookies
 from daemon.frontend.datafly.work import DataflyWork
+from daemon.frontend.endpoint import Call
 from daemon.frontend.kit import Kit, Times
-from daemon.frontend.rsgi import Scope
 from daemon.ports import Source, Visit
 
 #: What most events of servers have of click ids and vendor ids. Nobody writes into it.
@@ -26,19 +27,29 @@ USER_AGENT_CHARS_MAX = 4096
 _DERIVERS_MAX = 10_000
 
 
+_NO_COOKIES = identity.read_cookies(None)
+
+#: Cookie headers whose reading is kept, and the longest of them: 8 MiB at most.
+_COOKIES_KEPT = 4096
+_COOKIE_CHARS_KEPT = 1024
+
+
 class Recogniser:
     """Makes works; one per process and product."""
 
     def __init__(self, kit: Kit) -> None:
         self._kit = kit
         self._identity = kit.settings.identity
+        self._ttl_s = self._identity.ttl_s
+        self._click_ttl_s = self._identity.click_id_ttl_s
+        self._sent: dict[str, Cookies] = {}
         self._window_s = kit.settings.claims.window_s
         self._times = Times()
         self._derivers: dict[str, IdDeriver] = {}
 
     def browser(
         self,
-        scope: Scope,
+        call: Call,
         source: Source,
         event: Event,
         channel: Channel = "browser",
@@ -51,48 +62,43 @@ class Recogniser:
         """
         kit = self._kit
         now_s = kit.now()
-        headers = scope.headers
-        sent = identity.read_cookies(headers.get("cookie"))
+        headers = call.headers
+        sent = self._cookies(headers.get("cookie"))
         visitor, fresh, cookie = self._visitor(anonymous_id, sent.visitor, event.anonymousId)
         url = datafly.page_url(event) or headers.get("referer")
-        clicks = clickids.from_url(url) if url else {}
-        missing = tuple(name for name in identity.VENDOR_COOKIES if name not in sent.vendors)
-        made = identity.new_vendor_ids(missing, clicks, now_s, kit.random.take(24)) if missing else {}
-
-        learn_once = identity.vendor_fields(made) if made else {}
+        clicks = clickids.from_url(url) if url and "?" in url else _NOTHING
+        made = learn_once = learn = _NOTHING
+        if sent.lacks_common or (clicks and sent.missing):
+            made = identity.new_vendor_ids(sent.missing, clicks, now_s, kit.random.take(24))
+            learn_once = identity.vendor_fields(made)
         if fresh and sent.vendors:
-            learn_once.update(identity.vendor_fields(sent.vendors))
-        learn = self._learnt(event, clicks, now_s)
-        ttl_s = self._identity.ttl_s
+            learn_once = {**learn_once, **identity.vendor_fields(sent.vendors)}
+        if clicks or event.type in datafly.LINKING:
+            learn = self._learnt(event, clicks, now_s)
+        ttl_s = self._ttl_s
         if fresh and "uid" not in learn:
             ttl_s = self._identity.new_visitor_ttl_s
             if clicks:
                 ttl_s = max(ttl_s, self._identity.click_id_ttl_s)
         event_id, claim_id = self._id(source, event)
+        tenant = source.tenant
         visit = Visit(
-            claim_id=claim_id,
-            claim_window_s=self._window_s,
-            visitor=f"{source.tenant}:{visitor}",
-            learn=learn or None,
-            learn_once=learn_once or None,
-            ttl_s=ttl_s,
+            claim_id, self._window_s, "", f"{tenant}:{visitor}", learn or None, learn_once or None, ttl_s
         )
         received = Received(
-            id=event_id,
-            tenant=source.tenant,
-            source=source.id,
-            channel=channel,
-            received_at=self._times.iso(now_s),
-            anonymous_id=visitor,
-            user_id=None,
-            ip=kit.clients.ip(scope),
-            user_agent=(headers.get("user-agent") or "")[:USER_AGENT_CHARS_MAX],
-            clicks=clicks,
-            vendors=sent.vendors,
+            event_id,
+            tenant,
+            source.id,
+            channel,
+            self._times.iso(now_s),
+            visitor,
+            None,
+            kit.clients.ip(call.scope, headers),
+            (headers.get("user-agent") or "")[:USER_AGENT_CHARS_MAX],
+            clicks,
+            sent.vendors,
         )
-        return DataflyWork(
-            visit, event, received, now_s, self._identity.click_id_ttl_s, sent.vendors, made, cookie
-        )
+        return DataflyWork(visit, event, received, now_s, self._click_ttl_s, sent.vendors, made, cookie)
 
     def server(
         self, source: Source, event: Event, channel: Channel, now_s: float, unique: str | None = None
@@ -113,27 +119,40 @@ class Recogniser:
                 clicks = clickids.from_url(url)
             if clicks or event.type in datafly.LINKING:
                 learn = self._learnt(event, clicks, now_s)
-        visit = Visit(
-            claim_id=claim_id,
-            claim_window_s=self._window_s,
-            visitor=f"{source.tenant}:{visitor}" if visitor is not None else None,
-            learn=learn or None,
-            ttl_s=self._identity.ttl_s,
-        )
+        tenant = source.tenant
+        if visitor is None:
+            visit = Visit(claim_id, self._window_s)
+        else:
+            visit = Visit(
+                claim_id, self._window_s, "", f"{tenant}:{visitor}", learn or None, None, self._ttl_s
+            )
         received = Received(
-            id=event_id,
-            tenant=source.tenant,
-            source=source.id,
-            channel=channel,
-            received_at=self._times.iso(now_s),
-            anonymous_id=event.anonymousId or visitor,
-            user_id=None,
-            ip=None,
-            user_agent=None,
-            clicks=clicks,
-            vendors=_NOTHING,
+            event_id,
+            tenant,
+            source.id,
+            channel,
+            self._times.iso(now_s),
+            event.anonymousId or visitor,
+            None,
+            None,
+            None,
+            clicks,
+            _NOTHING,
         )
-        return DataflyWork(visit, event, received, now_s, self._identity.click_id_ttl_s)
+        return DataflyWork(visit, event, received, now_s, self._click_ttl_s)
+
+    def _cookies(self, header: str | None) -> Cookies:
+        """The cookies of a request; those of a page that sends one event after the other are read once."""
+        if header is None:
+            return _NO_COOKIES
+        sent = self._sent.get(header)
+        if sent is None:
+            sent = identity.read_cookies(header)
+            if len(header) <= _COOKIE_CHARS_KEPT:
+                if len(self._sent) >= _COOKIES_KEPT:
+                    self._sent.clear()
+                self._sent[header] = sent
+        return sent
 
     def _learnt(self, event: Event, clicks: dict[str, str], now_s: float) -> dict[str, str]:
         learn = identity.click_fields(clicks, now_s) if clicks else {}

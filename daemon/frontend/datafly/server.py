@@ -25,7 +25,7 @@ class ServerEndpoint(SignedEndpoint):
 
     async def steps(self, call: Call) -> Reply:
         """Signature, limit, event, log."""
-        signature = self.signature(call.scope)
+        signature = self.signature(call)
         if signature is None:
             raise auth.bad_key("events on this path are signed; send X-Signature and X-Timestamp")
         length = self.declared(call, self._bytes_max)

@@ -15,48 +15,45 @@ from daemon.frontend.datafly.door import DataflyEndpoint
 from daemon.frontend.endpoint import Call
 from daemon.frontend.query import parameter
 from daemon.frontend.refusal import Refusal
-from daemon.frontend.rsgi import Scope
 from daemon.ports import Source
 
 
 class SignedEndpoint(DataflyEndpoint):
     """Base of the endpoints that take signed requests."""
 
-    def signature(self, scope: Scope) -> str | None:
+    def signature(self, call: Call) -> str | None:
         """`X-Signature`; None where it is absent or empty."""
-        return scope.headers.get("x-signature") or None
+        return call.headers.get("x-signature") or None
 
     async def signed_body(
         self, call: Call, signature: str, length: int | None, bytes_max: int
     ) -> tuple[Source, bytes]:
         """The source and the inflated body of a signed request. Refuses (401) a signature that does not fit."""
-        scope = call.scope
-        source = await self._named_source(scope)
+        headers = call.headers
+        source = await self._named_source(call)
         data = await self.kit.bodies.read(call.transport, length, None, bytes_max)
         call.unread = False
         secret = await self.kit.directory.secret(source.id)
         if secret is None:
             raise _bad_signature(f"source {source.id} has no secret key to check a signature with")
         try:
-            check_datafly(
-                secret, signature, scope.headers.get("x-timestamp"), data, int(self.kit.now() * 1000)
-            )
+            check_datafly(secret, signature, headers.get("x-timestamp"), data, int(self.kit.now() * 1000))
         except BadSignature as error:
             code = datafly.TIMESTAMP_OUT_OF_RANGE if error.stale else datafly.INVALID_SIGNATURE
             raise Refusal(Outcome.INVALID_KEY, str(error), code=code) from None
-        encoding = scope.headers.get("content-encoding")
+        encoding = headers.get("content-encoding")
         if encoding and encoding.strip().lower() != "identity":
             data = body.inflate(data, encoding.strip().lower(), bytes_max)
         return source, data
 
-    async def _named_source(self, scope: Scope) -> Source:
+    async def _named_source(self, call: Call) -> Source:
         """By X-Pipeline-Key, else the Bearer or Basic key, else ?source=, else the Host."""
-        headers = scope.headers
+        scope, headers = call.scope, call.headers
         key = headers.get("x-pipeline-key")
         if key:
             return await self.source_of(auth.checked(key.strip()))
         if headers.get("authorization") is not None:
-            return await self.by_key(scope, in_query=False)
+            return await self.by_key(call, in_query=False)
         source_id = parameter(scope.query_string, "source")
         if not source_id:
             host = str(headers.get("host", "")).lower()

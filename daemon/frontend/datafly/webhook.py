@@ -41,7 +41,7 @@ class WebhookEndpoint(DataflyEndpoint):
         self._recogniser = recogniser
         limits = kit.settings.limits
         self._bytes_max = limits.body_bytes_max
-        self._limits = WebhookLimits(limits.body_bytes_max, limits.batch_items_max, limits.item_bytes_max)
+        self._mapped = WebhookLimits(limits.body_bytes_max, limits.batch_items_max, limits.item_bytes_max)
         self._told_s = 0.0
 
     async def steps(self, call: Call) -> Reply:
@@ -50,7 +50,7 @@ class WebhookEndpoint(DataflyEndpoint):
         data = await self._signed_body(call, webhook)
         await self.limited(source)
         now_s = self.kit.now()
-        found = webhook.mapper.events(data, call.scope.headers, self._limits)
+        found = webhook.mapper.events(data, call.headers, self._mapped)
         self.found(call, len(found))
         works: dict[int, DataflyWork] = {}
         errors: list[tuple[int, InvalidPayload]] = []
@@ -83,7 +83,7 @@ class WebhookEndpoint(DataflyEndpoint):
 
     async def _signed_body(self, call: Call, webhook: Webhook) -> bytes:
         """The JSON of a request that was signed with one of the webhook's secrets. Refuses (401)."""
-        headers = call.scope.headers
+        headers = call.headers
         media_types = _media_types(headers, webhook)
         length = self.declared(call, self._bytes_max, media_types)
         data = await self.kit.bodies.read(call.transport, length, None, self._bytes_max)

@@ -49,14 +49,15 @@ class DataflyWork(Struct, gc=False):
             received.vendors = {**self._vendors(), **(self.sent or {})}
         event = self.event
         visitor = received.anonymous_id or event.userId or received.id
+        tenant = received.tenant
         return Record(
-            key=record_key(received.tenant, visitor),
-            value=encode(datafly.to_envelope(event, received)),
-            id=received.id,
-            contract="datafly",
-            type=event.type,
-            tenant=received.tenant,
-            timestamp_ms=int(self.now_s * 1000),
+            record_key(tenant, visitor),
+            encode(datafly.to_envelope(event, received)),
+            received.id,
+            "datafly",
+            event.type,
+            tenant,
+            int(self.now_s * 1000),
         )
 
     def cookies(self) -> dict[str, str]:

@@ -92,7 +92,7 @@ class ContractEndpoint(Management):
         query = call.scope.query_string
         try:
             number = _version(parameter(query, "version"))
-            as_schema = _wants_schema(parameter(query, "format"), call.scope.headers.get("accept"))
+            as_schema = _wants_schema(parameter(query, "format"), call.headers.get("accept"))
         except InvalidPayload as error:
             raise invalid(error) from None
         stored = None

@@ -50,7 +50,7 @@ class Management(ABC):
         if needed is None:
             door.other_method(self.kit, scope, transport, ", ".join(self.scopes))
             return
-        call = Call(scope, transport)
+        call = Call.of(scope, transport)
         self.kit.accounts.other("contracts")
         Management.in_work += 1
         try:
@@ -84,7 +84,7 @@ class Management(ABC):
 
     async def read(self, call: Call, bytes_max: int) -> bytes:
         """The request's body, inflated. Refuses (413, 415, …)."""
-        headers = call.scope.headers
+        headers = call.headers
         body.check_type(headers)
         encoding = headers.get("content-encoding")
         body.check_encoding(encoding)

@@ -59,22 +59,21 @@ class BrowserEventsEndpoint(TrackLayerEndpoint):
 
     async def steps(self, call: Call) -> Reply:
         """Person, type and length, body, event, merchant, window, log."""
-        if is_bot(call.scope.headers.get("user-agent")):
+        if is_bot(call.headers.get("user-agent")):
             self.ended(call, Outcome.BOT)
             return Reply(202, [JSON, *self.cors], tracklayer.DROPPED_BOT)
         length = self.declared(call, self._bytes_max)
         event = self.decoded(await self.read(call, length, self._bytes_max))
         merchant = await self._merchant(event.merchant_id)
-        scope = call.scope
-        ip = self.kit.clients.ip(scope)
+        ip = self.kit.clients.ip(call.scope, call.headers)
         work = self._makes.work(
             merchant.tenant,
             event,
             self.kit.now(),
             window=Window(f"{merchant.id}:{network(ip)}", self._count, self._period_s),
             ip=ip,
-            user_agent=str(scope.headers.get("user-agent", ""))[:USER_AGENT_CHARS_MAX],
-            referer=page_url(scope.headers.get("referer")),
+            user_agent=str(call.headers.get("user-agent", ""))[:USER_AGENT_CHARS_MAX],
+            referer=page_url(call.headers.get("referer")),
         )
         return await self.durable(call, work)
 

@@ -109,7 +109,7 @@ def head(data: bytes) -> str:
     for name in ("wk", "source", "version", "format"):
         parameter(query, name).encode()
     try:
-        key = auth.pipeline_key(scope)
+        key = auth.pipeline_key(scope, scope.headers)
         assert key.startswith("dk_")
         check_type(scope.headers)
         check_encoding(scope.headers.get("content-encoding"))
@@ -129,7 +129,7 @@ def head(data: bytes) -> str:
 
 def _addresses(scope: Scope) -> None:
     for clients in _CLIENTS:
-        ip = clients.ip(scope)
+        ip = clients.ip(scope, scope.headers)
         assert ip
         assert network(ip)
         clients.https(scope)
