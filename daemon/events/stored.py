@@ -28,6 +28,9 @@ KEY_CHARS_MAX = 255
 #: Identifiers of one event that are looked at.
 IDENTIFIERS_MAX = 16
 
+#: Characters of what is wrong with a record.
+DETAILS_CHARS_MAX = 1000
+
 #: Receipt times before this are no receipt times: Headgate is younger.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 #: How far a receipt may be ahead of our own clock.
@@ -50,6 +53,8 @@ class Poison(Exception):
     """A record that can't be stored, however often it is tried."""
 
     def __init__(self, reason: Reason, details: str) -> None:
+        # what the record holds is told with escapes, and a letter must stay smaller than the topic's limit
+        details = details if len(details) <= DETAILS_CHARS_MAX else f"{details[:DETAILS_CHARS_MAX]}…"
         super().__init__(f"{reason}: {details}")
         self.reason = reason
         self.details = details
