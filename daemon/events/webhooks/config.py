@@ -131,13 +131,13 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "algorithm": get_args(Algorithm),
     "encoding": get_args(Encoding),
 }
-_INVALID_CHOICE = re.compile(r"Invalid enum value '(.*)' - at `\$\.(\w+)`", re.DOTALL)
+_INVALID_CHOICE = re.compile(r"Invalid enum value (['\"])(.*)\1 - at `\$\.(\w+)`", re.DOTALL)
 
 
 def _explained(text: str) -> str:
     """msgspec's words for the operator: which member, what is wrong, what would fit."""
-    if (choice := _INVALID_CHOICE.fullmatch(text)) is not None and choice[2] in _CHOICES:
-        return f"{choice[2]}: {choice[1][:80]!r} is none of {', '.join(_CHOICES[choice[2]])}"
+    if (choice := _INVALID_CHOICE.fullmatch(text)) is not None and choice[3] in _CHOICES:
+        return f"{choice[3]}: {choice[2][:80]!r} is none of {', '.join(_CHOICES[choice[3]])}"
     what, _, where = text.replace(" | null`", "`").partition(" - at `$")
     member = where.rstrip("`").lstrip(".") or "the webhook's mapping"
     return f"{member}: {what[:1].lower()}{what[1:]}"
