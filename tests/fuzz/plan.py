@@ -61,6 +61,7 @@ def jobs(
 
 
 def _shared(engine: Engine, inputs: float, seed: int, targets: list[Target]) -> list[Job]:
+    targets = [target for target in targets if target.floods or engine != "flooded"]
     whole = sum(target.share for target in targets)
     return [
         Job(engine, target.name, _at_least(inputs * target.share / whole), _seed(seed, engine, target.name))

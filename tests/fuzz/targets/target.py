@@ -20,7 +20,8 @@ class Target(NamedTuple):
 
     `run` takes an input and gives its outcome in a word or two; it raises for what must not happen, and only
     then. `parts` say how inputs look (several are split by `grammar.MARK`). `bytes_max` bounds those that are
-    made. `share` is its part of a run's inputs, in relation to the others'.
+    made. `share` is its part of a run's inputs, in relation to the others'. `floods` False: its inputs are its
+    operator's own, who may wait for them.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Target(NamedTuple):
     parts: tuple[Grammar, ...]
     bytes_max: int = 16 * 1024
     share: float = 1.0
+    floods: bool = True
 
 
 def refused(error: HeadgateError, message: str | None = None) -> str:
