@@ -49,11 +49,13 @@ class FrameReader(Generic[T]):
         """Take `data`; give each message that is whole now. Raises FrameError."""
         messages: list[T] = []
         held = self._held
-        held += data
+        if held:
+            held += data
+            data = held
         start = 0
-        end = len(held)
+        end = len(data)
         # The view must be gone before the buffer is cut, hence the inner block.
-        with memoryview(held) as view:
+        with memoryview(data) as view:
             while end - start >= 4:
                 (size,) = _LENGTH.unpack_from(view, start)
                 if size > self._bytes_max:
@@ -65,5 +67,9 @@ class FrameReader(Generic[T]):
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise FrameError(f"a frame holds no message: {error}") from error
                 start += 4 + size
-        del held[:start]
+            # Mostly the bytes end with a frame, and nothing is copied to be held.
+            if data is not held and start < end:
+                held += view[start:]
+        if data is held:
+            del held[:start]
         return messages

@@ -32,7 +32,10 @@ from daemon.adapters.kafka.produce import Answer, Produce
 from daemon.adapters.kafka.producer import Producer
 from tests.support.logs import record, until
 
-TOPICS = {"raw": [(0, b"first"), (11, b"second" * 50)], "dlq": [(3, b"third")]}
+TOPICS: dict[str, list[tuple[int, Sequence[bytes]]]] = {
+    "raw": [(0, (b"fi", b"rst")), (11, (b"second" * 50,))],
+    "dlq": [(3, (b"third",))],
+}
 
 #: Kafka's codes.
 OK, NOT_LEADER, TOO_LARGE, DUPLICATE, DENIED = 0, 6, 10, 46, 29
@@ -46,7 +49,8 @@ def test_a_request_is_what_aiokafka_would_send(highest: int) -> None:
     versions = {0: (0, highest)}
     ours = Produce(1500, TOPICS).prepare(versions)
     header = ours.build_request_header(correlation_id=77, client_id="hg-é")
-    theirs = ProduceRequest(None, -1, 1500, list(TOPICS.items())).prepare(versions)
+    joined = [(topic, [(n, b"".join(pieces)) for n, pieces in parts]) for topic, parts in TOPICS.items()]
+    theirs = ProduceRequest(None, -1, 1500, joined).prepare(versions)
     their_header = theirs.build_request_header(correlation_id=77, client_id="hg-é")
     assert header.encode() + ours.encode() == their_header.encode() + theirs.encode()
 
@@ -98,7 +102,7 @@ class Brokers:
 
     async def send(self, broker: int, request: Produce) -> list[Answer]:
         batches = {
-            (topic, number): DefaultRecordBatch(bytes(data))
+            (topic, number): DefaultRecordBatch(b"".join(data))
             for topic, parts in request._topics.items()
             for number, data in parts
         }

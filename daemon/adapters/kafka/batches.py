@@ -13,17 +13,16 @@ import struct
 from collections.abc import Callable, Sequence
 
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
-from aiokafka.record.util import calc_crc32c
+from google_crc32c import value as crc32c
 
 from daemon.ports import Record
 
-#: A batch's head: base offset, bytes that follow, leader's epoch, format, CRC; attributes, last offset's difference,
-#: first and latest timestamp, producer's id and epoch, sequence number of the first record, count of records.
-_HEAD = struct.Struct(">qiibIhiqqqhii")
-HEAD_BYTES = _HEAD.size
-#: Where the CRC stands, and where what it covers begins.
-_CRC_AT, _COVERED_AT = 17, 21
-_CRC = struct.Struct(">I")
+#: What stands before the CRC, and it: base offset, bytes that follow, leader's epoch, format, CRC.
+_BEFORE = struct.Struct(">qiibI")
+#: What the CRC covers before the records: attributes, last offset's difference, first and latest timestamp,
+#: producer's id and epoch, sequence number of the first record, count of records.
+_COVERED = struct.Struct(">hiqqqhii")
+HEAD_BYTES = _BEFORE.size + _COVERED.size
 #: Bytes of the head that its own length field does not count.
 _UNCOUNTED_BYTES = 12
 _MAGIC = 2
@@ -60,7 +59,6 @@ def varint(value: int) -> bytes:
 _SMALL = 8192
 _varints = tuple(varint(value) for value in range(_SMALL))
 
-#: No attributes; then the times' difference.
 _NO_ATTRIBUTES = b"\x00"
 #: Four headers, the first of which is `id`.
 _ID_HEADER = varint(4) + varint(2) + b"id"
@@ -110,56 +108,64 @@ class Batch:
         self.count = 0
         self.size = 0
 
-    def add(self, records: Sequence[Record], bytes_max: int) -> int:
-        """Add records in their order until the next would make `size` more than `bytes_max`; gives how many."""
-        if not records:
-            return 0
+    def add(self, records: Sequence[Record], bytes_max: int, alone_bytes_max: int = 0) -> int:
+        """
+        Add records in their order until the next would make `size` more than `bytes_max`; gives how many.
+
+        The first of the batch may have `alone_bytes_max`, where that is more.
+        """
         count = first = self.count
         size = self.size
-        if not count:
+        limit = bytes_max if count else max(bytes_max, alone_bytes_max)
+        if not count and records:
             self._base_ms = self._latest_ms = records[0].timestamp_ms
         base_ms, latest_ms = self._base_ms, self._latest_ms
-        add = self._parts.append
-        join, small, limit = b"".join, _varints, _SMALL
+        parts, join, small = self._parts, b"".join, _varints
         known, kind_of = self._kinds.known, self._kinds.of
         for record in records:
             key, value, name = record.key, record.value, record.id.encode()
             kind = (record.contract, record.type, record.tenant)
             headers = known.get(kind) or kind_of(kind)
             since_ms = record.timestamp_ms - base_ms
-            lengths = len(key), len(value), len(name)
-            if 0 <= since_ms < limit and count < limit and max(lengths) < limit:
-                body = join(
-                    (
-                        _NO_ATTRIBUTES, small[since_ms], small[count],
-                        small[lengths[0]], key, small[lengths[1]], value,
-                        _ID_HEADER, small[lengths[2]], name, headers,
-                    )
-                )  # fmt: skip
+            if 0 <= since_ms < _SMALL:
+                since = small[since_ms]
+                # Nearly always in the order of their receipt.
+                if record.timestamp_ms > latest_ms:  # noqa: PLR1730  max() is a call
+                    latest_ms = record.timestamp_ms
             else:
+                since = varint(since_ms)
+                latest_ms = max(latest_ms, record.timestamp_ms)
+            try:
                 body = join(
                     (
-                        _NO_ATTRIBUTES, varint(since_ms), varint(count),
-                        varint(lengths[0]), key, varint(lengths[1]), value,
-                        _ID_HEADER, varint(lengths[2]), name, headers,
+                        _NO_ATTRIBUTES, since, small[count], small[len(key)], key, small[len(value)], value,
+                        _ID_HEADER, small[len(name)], name, headers,
                     )
                 )  # fmt: skip
-            weight = len(body)
-            length = small[weight] if weight < limit else varint(weight)
-            size += weight + len(length)
-            if size > bytes_max:
-                size -= weight + len(length)
+                length = small[len(body)]
+            except IndexError:
+                body = join(
+                    (
+                        _NO_ATTRIBUTES, since, varint(count), varint(len(key)), key, varint(len(value)), value,
+                        _ID_HEADER, varint(len(name)), name, headers,
+                    )
+                )  # fmt: skip
+                length = varint(len(body))
+            grown = size + len(body) + len(length)
+            if grown > limit:
                 break
-            add(length)
-            add(body)
+            size, limit = grown, bytes_max
+            parts += (length, body)
             count += 1
-            if since_ms and record.timestamp_ms > latest_ms:
-                latest_ms = record.timestamp_ms
         self.count, self.size, self._latest_ms = count, size, latest_ms
         return count - first
 
-    def seal(self, compression: str, producer_id: int, epoch: int, sequence: int) -> bytearray:
-        """The whole batch as it goes to the broker. `sequence` is that of its first record."""
+    def seal(self, compression: str, producer_id: int, epoch: int, sequence: int) -> tuple[bytes, bytes]:
+        """
+        The batch as it goes to the broker, in two pieces. `sequence` is that of its first record.
+
+        Two, because the first has the checksum of the second: one would be another copy of it all.
+        """
         codec, compress = _CODECS[compression]
         parts = self._parts
         if compress is not None:
@@ -170,16 +176,12 @@ class Batch:
                 parts = [b"", packed]
             else:
                 codec = 0
-        parts[0] = bytes(HEAD_BYTES)
-        whole = bytearray().join(parts)
-        _HEAD.pack_into(
-            whole, 0,
-            0, len(whole) - _UNCOUNTED_BYTES, _NO_LEADER_EPOCH, _MAGIC, 0,
-            codec, self.count - 1, self._base_ms, self._latest_ms, producer_id, epoch, sequence, self.count,
-        )  # fmt: skip
-        with memoryview(whole) as view:
-            _CRC.pack_into(whole, _CRC_AT, calc_crc32c(view[_COVERED_AT:]))
-        return whole
+        parts[0] = _COVERED.pack(
+            codec, self.count - 1, self._base_ms, self._latest_ms, producer_id, epoch, sequence, self.count
+        )
+        covered = b"".join(parts)
+        length = _BEFORE.size - _UNCOUNTED_BYTES + len(covered)
+        return _BEFORE.pack(0, length, _NO_LEADER_EPOCH, _MAGIC, crc32c(covered)), covered
 
 
 def sequence_after(sequence: int, count: int) -> int:

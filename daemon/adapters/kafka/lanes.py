@@ -47,8 +47,13 @@ class Whole:
 class Flight(NamedTuple):
     """A sealed batch on its way, sent again as it is until there is an answer; the appends with parts in it."""
 
-    batch: bytearray
+    pieces: tuple[bytes, bytes]
     taken: list[Whole]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.pieces[0]) + len(self.pieces[1])
 
 
 class Lane:
@@ -78,16 +83,13 @@ class Lane:
             whole, records = waiting.popleft()
             if whole.future.done():
                 continue  # given up by its caller, who has put it somewhere else
-            added = 0
             if not batch.count:
                 first = records[0]
                 if len(first.value) + len(first.key) + RECORD_BYTES > record_bytes_max:
                     return [], whole
-                # Alone it may be bigger than what a batch is filled to.
-                added = batch.add(records[:1], record_bytes_max)
-                if not added:
-                    return [], whole
-            added += batch.add(records[added:] if added else records, bytes_max)
+            added = batch.add(records, bytes_max, record_bytes_max)
+            if not batch.count:
+                return [], whole
             if added < len(records):
                 waiting.appendleft((whole, records[added:]))
                 if added:

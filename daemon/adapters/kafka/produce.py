@@ -54,14 +54,12 @@ class _Nothing:
 
 class Produce:
     """
-    One request: sealed batches by topic and partition, acks=all. `timeout_ms` is the broker's, for its replicas.
+    One request: sealed batches, in pieces, by topic and partition, acks=all. `timeout_ms` is the broker's, for its replicas.
 
     It has the methods that aiokafka's connections call of a request, of its struct, and of the answer's type.
     """
 
-    def __init__(
-        self, timeout_ms: int, topics: Mapping[str, Sequence[tuple[int, bytes | bytearray]]]
-    ) -> None:
+    def __init__(self, timeout_ms: int, topics: Mapping[str, Sequence[tuple[int, Sequence[bytes]]]]) -> None:
         self._timeout_ms = timeout_ms
         self._topics = topics
         self._version = VERSION_MAX
@@ -89,7 +87,7 @@ class Produce:
     def encode(self) -> bytes:
         """Header and body."""
         name = self._client_id
-        parts: list[bytes | bytearray] = [
+        parts: list[bytes] = [
             _HEADER.pack(_API_KEY, self._version, self._correlation_id, len(name)),
             name,
             _BEGIN.pack(_NO_TRANSACTION, _ACKS_ALL, self._timeout_ms, len(self._topics)),
@@ -97,8 +95,9 @@ class Produce:
         for topic, batches in self._topics.items():
             encoded = topic.encode()
             parts += (_LENGTH.pack(len(encoded)), encoded, _COUNT.pack(len(batches)))
-            for partition, batch in batches:
-                parts += (_PARTITION.pack(partition, len(batch)), batch)
+            for partition, pieces in batches:
+                parts.append(_PARTITION.pack(partition, sum(map(len, pieces))))
+                parts += pieces
         return b"".join(parts)
 
     @property

@@ -166,7 +166,7 @@ class Producer:
             elif lane.flight is not None or self._fill(lane):
                 assert lane.flight is not None
                 loaded[lane.place] = lane
-                size += len(lane.flight.batch)
+                size += lane.flight.size
         return loaded
 
     def _fill(self, lane: Lane) -> bool:
@@ -187,10 +187,10 @@ class Producer:
 
     async def _exchange(self, broker: int, loaded: dict[tuple[str, int], Lane]) -> None:
         """One request and its answer."""
-        topics: dict[str, list[tuple[int, bytes | bytearray]]] = {}
+        topics: dict[str, list[tuple[int, Sequence[bytes]]]] = {}
         for (topic, partition), lane in loaded.items():
             assert lane.flight is not None
-            topics.setdefault(topic, []).append((partition, lane.flight.batch))
+            topics.setdefault(topic, []).append((partition, lane.flight.pieces))
         try:
             answers: Sequence[Answer] = await self.client.send(broker, Produce(self._timeout_ms, topics))
         except (KafkaError, OSError) as error:
