@@ -55,9 +55,9 @@ class Books:
         return sorted(self.on_log - ledger.sent.keys())
 
 
-def reconcile(product: Product, kafka: KafkaServer, topic: str, prefix: str, stored: int | None) -> Books:
+def reconcile(product: Product, kafka: KafkaServer, topic: str, prefix: str) -> Books:
     """Read the whole topic, as any consumer would, and the spool."""
-    books = Books(stored=stored)
+    books = Books()
     by_message: dict[str, str] = {}
     envelopes: set[str] = set()
     for value in _values(kafka.bootstrap, topic):

@@ -14,8 +14,9 @@ from daemon.errors import UsageError
 from tests.chaos.faults import PLAYS, Played
 from tests.chaos.figures import figures_of
 from tests.chaos.ledger import Acked, Attempt, Ledger
+from tests.chaos.proofs import common
 from tests.chaos.reconcile import Books
-from tests.chaos.report import Run, checks_of, write
+from tests.chaos.report import Check, Run, checks_of, write
 from tests.chaos.schedule import ALL, Fault, schedule
 from tests.chaos.stage import Sample
 
@@ -251,3 +252,16 @@ def test_what_was_acknowledged_first_counts() -> None:
     ledger.acks(["a"], "t", 1.0, "local")
     ledger.acks(["a"], "t", 2.0, "kafka")
     assert ledger.acked == {"a": Acked("t", 1.0, "local")}
+
+
+def test_a_proof_tells_its_verdict_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+    good, bad = Check("lost", "0", "0", ok=True), Check("failed", "0", "3", ok=False)
+    assert common.told("rolls", "python …", [good], {"requests": 7}) == 0
+    assert "as it has to be" in capsys.readouterr().out
+    assert common.told("rolls", "python …", [good, bad], {}) == 1
+    assert "NO  failed: 3 (has to be 0)" in capsys.readouterr().out
+    kept = json.loads((tmp_path / ".cache/chaos/rolls.json").read_text())
+    assert (kept["ok"], len(kept["checks"])) == (False, 2)

@@ -69,7 +69,7 @@ def outage(seconds: float, per_s: float) -> tuple[list[Check], dict[str, Any]]:
         before, peak = memory.most_mib(quiet_at, away_at), memory.most_mib(away_at, drained_at)
         in_work = product.at_rest().in_work
         product.stop()
-        books = reconcile(product, stage.kafka, "raw-events", "", None)
+        books = reconcile(product, stage.kafka, "raw-events", "")
     asked = len(load.answers)
     good = load.statuses[200]
     lost = load.acked.keys() - books.on_log
