@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from daemon.events.envelope import Channel, Envelope
+from daemon.events.envelope import SCHEMA, Channel, Contract
 from daemon.events.outcome import Outcome
 from daemon.events.payload import (
     ID_CHARS_MAX,
@@ -246,7 +246,8 @@ def decode_item(item: Raw, bytes_max: int) -> Event:
         raise InvalidPayload(f"the event is over {bytes_max} bytes")
     try:
         event: Event = _events.read_part(data)
-        check_type(event)
+        if event.type not in TYPES:
+            check_type(event)
         check(event)
         return event
     except InvalidPayload as error:
@@ -290,8 +291,17 @@ def check(event: Event) -> None:
 
     Empty optional strings become None. Raises InvalidPayload, which names the field.
     """
-    _check_needed(event)
     # A call for each member would cost as much as the decoding, and seldom is there anything to say.
+    what = event.event
+    if (
+        event.type != "track"
+        or event.groupId is not None
+        or not what
+        or len(what) > NAME_CHARS_MAX
+        or what.isspace()
+        or ((user := event.userId) is not None and not 0 < len(user) <= ID_CHARS_MAX)
+    ):
+        _check_needed(event)
     if (name := event.name) is not None and not 0 < len(name) <= NAME_CHARS_MAX:
         event.name = optional_text(name, "name", NAME_CHARS_MAX)
     if (visitor := event.anonymousId) is not None and not 0 < len(visitor) <= ID_CHARS_MAX:
@@ -302,9 +312,9 @@ def check(event: Event) -> None:
         event.timestamp = optional_time(event.timestamp, "timestamp")
     if event.sentAt is not None:
         event.sentAt = optional_time(event.sentAt, "sentAt")
-    if event.properties is not _NOTHING:
+    if event.properties is not _NOTHING and bytes(event.properties)[:1] != b"{":
         event.properties = optional_object(event.properties, "properties") or _NOTHING
-    if event.traits is not _NOTHING:
+    if event.traits is not _NOTHING and bytes(event.traits)[:1] != b"{":
         event.traits = optional_object(event.traits, "traits") or _NOTHING
 
 
@@ -365,46 +375,63 @@ class Received(Struct, gc=False):
     vendors: dict[str, str]
 
 
-def to_envelope(event: Event, received: Received) -> Envelope:
+class DataflyEnvelope(Struct, omit_defaults=True, gc=False):
+    """
+    `Envelope` with the members that Datafly's events have, in its order: what is None is left out.
+
+    Made of positions, it costs half of what an Envelope with its thirty names does.
+    """
+
+    id: str
+    schema: int
+    contract: Contract
+    channel: Channel
+    tenant: str
+    source: str
+    type: str
+    event: str | None = None
+    name: str | None = None
+    userId: str | None = None
+    anonymousId: str | None = None
+    groupId: str | None = None
+    previousId: str | None = None
+    properties: Raw = _NOTHING
+    traits: Raw = _NOTHING
+    context: dict[str, Any] | None = None
+    timestamp: str = ""
+    receivedAt: str = ""
+    sentAt: str | None = None
+    messageId: str | None = None
+
+
+def to_envelope(event: Event, received: Received) -> DataflyEnvelope:
     """The canonical envelope of a checked event (contracts A.7)."""
     context: dict[str, Any] | None = event.context
     if received.ip is not None or received.clicks or received.vendors:
         context = dict(context) if context else {}
         _put_ours(context, received)
-    envelope = Envelope(
-        id=received.id,
-        contract="datafly",
-        channel=received.channel,
-        tenant=received.tenant,
-        source=received.source,
-        type=event.type,
-        timestamp=event.timestamp or received.received_at,
-        receivedAt=received.received_at,
+    return DataflyEnvelope(
+        received.id,
+        SCHEMA,
+        "datafly",
+        received.channel,
+        received.tenant,
+        received.source,
+        event.type,
+        event.event or None,
+        event.name or None,
+        event.userId or received.user_id or None,
+        received.anonymous_id or None,
+        event.groupId or None,
+        event.previousId or None if event.type == "alias" else None,
+        event.properties,
+        event.traits,
+        context or None,
+        event.timestamp or received.received_at,
+        received.received_at,
+        event.sentAt or None,
+        event.messageId or None,
     )
-    # one by one: most events have few of them, and an assignment costs less than an argument that says UNSET
-    if event.event:
-        envelope.event = event.event
-    if event.name:
-        envelope.name = event.name
-    if user_id := event.userId or received.user_id:
-        envelope.userId = user_id
-    if received.anonymous_id:
-        envelope.anonymousId = received.anonymous_id
-    if event.groupId:
-        envelope.groupId = event.groupId
-    if event.previousId and event.type == "alias":
-        envelope.previousId = event.previousId
-    if event.properties is not _NOTHING:
-        envelope.properties = event.properties
-    if event.traits is not _NOTHING:
-        envelope.traits = event.traits
-    if context:
-        envelope.context = context
-    if event.sentAt:
-        envelope.sentAt = event.sentAt
-    if event.messageId:
-        envelope.messageId = event.messageId
-    return envelope
 
 
 def _put_ours(context: dict[str, Any], received: Received) -> None:

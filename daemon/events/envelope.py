@@ -8,6 +8,7 @@ in `properties`, `traits` and `context` passes through as the bytes that were va
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any, Literal
 from zlib import crc32
 
@@ -62,8 +63,8 @@ class Envelope(Struct, kw_only=True, gc=False):
 _encoder = msgspec.json.Encoder()
 
 
-def encode(envelope: Envelope) -> bytes:
-    """The envelope as JSON, UTF-8."""
+def encode(envelope: Struct) -> bytes:
+    """The envelope (an Envelope, or a struct with some of its members in its order) as JSON, UTF-8."""
     return _encoder.encode(envelope)
 
 
@@ -103,3 +104,8 @@ def record_key(tenant: str, visitor: str) -> bytes:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key: CRC-32 modulo the count, as librdkafka's `consistent` partitioner has it."""
     return crc32(key) % partitions
+
+
+def partitions_of(keys: Iterable[bytes], partitions: int) -> list[int]:
+    """`partition_of` of each."""
+    return [crc32(key) % partitions for key in keys]

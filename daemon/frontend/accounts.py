@@ -20,7 +20,6 @@ class Accounts:
 
     def __init__(self, metrics: IngestMetrics) -> None:
         self.metrics = metrics
-        self.in_work = 0
         self.requests = 0
         self._received = metrics.received.at()
         self._ended = {outcome: metrics.outcomes.at(outcome.value) for outcome in Outcome}
@@ -28,21 +27,23 @@ class Accounts:
         self._silent: dict[Outcome, int] = {}
         metrics.in_work.read = lambda: self.requests
 
+    @property
+    def in_work(self) -> int:
+        """Events that were received and have not ended."""
+        return int(self._received.n - sum(cell.n for cell in self._ended.values()))
+
     def began(self) -> None:
         """A request came in, with one event until its items are known."""
         self._received.n += 1
-        self.in_work += 1
         self.requests += 1
 
     def more(self, events: int) -> None:
         """The request holds `events` more than were counted."""
         self._received.n += events
-        self.in_work += events
 
     def ended(self, outcome: Outcome, events: int = 1) -> None:
         """`events` events ended."""
         self._ended[outcome].n += events
-        self.in_work -= events
 
     def finished(self, outcome: Outcome, left: int) -> None:
         """The request is done; what is left of its events ended with `outcome`."""

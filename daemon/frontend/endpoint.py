@@ -70,6 +70,7 @@ class EventEndpoint(ABC):
     def __init__(self, kit: Kit, label: str) -> None:
         """`label` is the endpoint's name in `headgate_request_seconds`."""
         self.kit = kit
+        self._accounts = kit.accounts
         self._requests_max = kit.settings.server.requests_max
         self._seconds = kit.accounts.metrics.requests.at(label)
 
@@ -80,7 +81,7 @@ class EventEndpoint(ABC):
             return
         call = Call(scope, transport, scope.headers, perf_counter())
         kit = self.kit
-        accounts = kit.accounts
+        accounts = self._accounts
         accounts.began()
         outcome = Outcome.UNAVAILABLE
         try:
@@ -124,7 +125,7 @@ class EventEndpoint(ABC):
 
     def ended(self, call: Call, outcome: Outcome, events: int = 1) -> None:
         """`events` of the request's events ended with `outcome`."""
-        self.kit.accounts.ended(outcome, events)
+        self._accounts.ended(outcome, events)
         call.left -= events
 
     @abstractmethod

@@ -60,13 +60,16 @@ class Intake(EventEndpoint):
     async def published(self, work: Work) -> Outcome:
         """The event's outcome, once it is durable or a duplicate. Refuses (503) otherwise."""
         await self.kit.ticker.add(work)
-        if work.outcome is None:
+        outcome = work.outcome
+        if outcome is None:
             await self.settled((work,))
-        if work.outcome is None:
-            raise unavailable(f"another request with this {self.id_name} is being published; try again", 1.0)
-        if work.outcome is Outcome.UNAVAILABLE:
+            outcome = work.outcome
+            if outcome is None:
+                text = f"another request with this {self.id_name} is being published; try again"
+                raise unavailable(text, 1.0)
+        if outcome is Outcome.UNAVAILABLE:
             raise unavailable("the event could not be made durable now; try again", work.retry_after_s)
-        return work.outcome
+        return outcome
 
     async def settled(self, works: Sequence[Work]) -> None:
         """

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from daemon.errors import LogUnavailable, StoreUnavailable
-from daemon.events.envelope import partition_of
+from daemon.events.envelope import partitions_of
 from daemon.events.outcome import Outcome
 from daemon.frontend.hotkeys import HotKeys
 from daemon.frontend.work import Work
@@ -80,20 +81,23 @@ class Ticker:
 
     def add(self, work: Work) -> SharedFuture:
         """Take `work` into the next tick; when the future is done, `work.outcome` is set."""
-        return self.add_all((work,))
+        self._works.append(work)
+        return self._done or self._begun()
 
     def add_all(self, works: Sequence[Work]) -> SharedFuture:
         """The same for several works, which share a tick."""
         self._works += works
-        done = self._done
-        if done is None:
-            done = self._done = SharedFuture(loop=self._loop)
-            since_s = self._loop.time() - self._last_s
-            if since_s >= self._tick_s:
-                self._loop.call_soon(self._flush)
-            else:
-                self._loop.call_later(self._tick_s - since_s, self._flush)
-        return done
+        return self._done or self._begun()
+
+    def _begun(self) -> SharedFuture:
+        """Plan the next tick, as there is something for it."""
+        self._done = SharedFuture(loop=self._loop)
+        since_s = self._loop.time() - self._last_s
+        if since_s >= self._tick_s:
+            self._loop.call_soon(self._flush)
+        else:
+            self._loop.call_later(self._tick_s - since_s, self._flush)
+        return self._done
 
     async def idle(self) -> None:
         """Wait until every tick has ended."""
@@ -140,7 +144,9 @@ class Ticker:
         to_publish: list[Work] = []
         for work in works:
             claim = work.visit.claim
-            if claim == "confirmed":
+            if claim == "new":
+                to_publish.append(work)
+            elif claim == "confirmed":
                 work.outcome = Outcome.DUPLICATE
             elif claim == "conflict":
                 work.outcome = Outcome.CONFLICT
@@ -151,25 +157,24 @@ class Ticker:
         return to_publish
 
     def _batches(self, works: Sequence[Work]) -> tuple[list[PartitionBatch], int]:
-        count = self._outbox.partitions(self._topic)
+        records = [work.record() for work in works]
+        keys = [record.key for record in records]
         now_s = self._now()
-        by_partition: dict[int, list[Record]] = {}
-        size_bytes = 0
-        for work in works:
-            record = work.record()
-            key = record.key
-            salted = self._hot_keys.salted(key, now_s)
-            if salted is not None:
-                self._salted.n += 1
-                key = salted
-            size_bytes += len(record.value) + len(key)
-            partition = partition_of(key, count)
-            records = by_partition.get(partition)
-            if records is None:
-                by_partition[partition] = [record]
-            else:
-                records.append(record)
-        return [PartitionBatch(partition, records) for partition, records in by_partition.items()], size_bytes
+        if not self._hot_keys.all_cool(keys, now_s):
+            keys = [self._spread(key, now_s) for key in keys]
+        by_partition: dict[int, list[Record]] = defaultdict(list)
+        partitions = partitions_of(keys, self._outbox.partitions(self._topic))
+        for partition, record in zip(partitions, records, strict=True):
+            by_partition[partition].append(record)
+        size_bytes = sum(map(len, keys)) + sum([len(record.value) for record in records])
+        return [PartitionBatch(partition, batch) for partition, batch in by_partition.items()], size_bytes
+
+    def _spread(self, key: bytes, now_s: float) -> bytes:
+        salted = self._hot_keys.salted(key, now_s)
+        if salted is None:
+            return key
+        self._salted.n += 1
+        return salted
 
     def _accepted(self, works: Sequence[Work], durability: Durability) -> None:
         for work in works:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.events import datafly, identity
-from daemon.events.envelope import IdDeriver, derived_id, encode, partition_of
+from daemon.events.envelope import IdDeriver, derived_id, encode, partition_of, partitions_of
 from daemon.events.payload import InvalidPayload
 
 text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -45,7 +45,9 @@ def test_ids_differ_where_their_parts_do(one: list[str], other: list[str]) -> No
 def test_a_key_has_one_partition(key: bytes, partitions: int) -> None:
     """In range, and the same each time."""
     assert 0 <= partition_of(key, partitions) < partitions
-    assert partition_of(key, partitions) == partition_of(key, partitions)
+    assert partitions_of([key, b"x", key], partitions) == [
+        partition_of(one, partitions) for one in (key, b"x", key)
+    ]
 
 
 @given(json_objects, json_objects, json_objects)

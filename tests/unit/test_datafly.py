@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from daemon.events import datafly
-from daemon.events.datafly import Received, decode, page_url, to_envelope
-from daemon.events.envelope import encode
+from daemon.events.datafly import DataflyEnvelope, Received, decode, page_url, to_envelope
+from daemon.events.envelope import Envelope, encode
 from daemon.events.payload import DEPTH_MAX, ID_CHARS_MAX, InvalidPayload
 
 MINIMAL: dict[str, dict[str, Any]] = {
@@ -255,3 +255,9 @@ def test_the_error_body_has_the_documented_shape() -> None:
     assert json.loads(datafly.error_body("NOT_FOUND", 'a "quoted" message')) == {
         "error": {"code": "NOT_FOUND", "message": 'a "quoted" message'}
     }
+
+
+def test_datafly_has_members_of_the_envelope_in_its_order() -> None:
+    """What is built for Datafly alone must read as any other envelope does."""
+    known = [field for field in Envelope.__struct_fields__ if field in DataflyEnvelope.__struct_fields__]
+    assert list(DataflyEnvelope.__struct_fields__) == known

@@ -34,6 +34,20 @@ def test_a_hot_key_is_spread_and_a_cool_one_is_not() -> None:
     assert keys.salted(b"t/v", 11.0) is None
 
 
+def test_keys_of_a_tick_are_counted_together() -> None:
+    """As one by one; a hot one among them leaves all to be asked for, uncounted, and so does a flood."""
+    keys = HotKeys(3)
+    assert keys.all_cool([b"a", b"a", b"b"], 1.0)
+    assert keys.salted(b"a", 1.1) is None
+    assert not keys.all_cool([b"b", b"a"], 1.2)
+    assert keys.salted(b"b", 1.3) is None
+    assert keys.salted(b"b", 1.3) is None
+    assert keys.salted(b"b", 1.3) is not None
+    assert keys.all_cool([b"a", b"b"], 2.0)
+    assert not keys.all_cool([b"%d" % number for number in range(keys.KEYS_MAX)], 2.5)
+    assert keys.all_cool([b"a", b"b"], 2.6)
+
+
 def test_counting_keys_is_bounded() -> None:
     """A flood of different keys takes no more memory than KEYS_MAX of them; known ones are counted on."""
     keys = HotKeys(2)

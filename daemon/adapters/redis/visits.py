@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 _VISITS_PER_CALL = 512
 #: Confirms and releases of one call, for the same reason.
 _ENDS_PER_CALL = 1024
-#: Confirms and releases that wait for a trip when none comes by itself, seconds: soon enough for a
-#: copy that follows at once, late enough for the next tick to take them along.
-_FLUSH_S = 0.003
+#: Confirms and releases that wait for a trip when none comes by itself, seconds (places in windows too): soon enough
+#: for a copy that follows at once (it asks again after 20 ms), late enough for the next tick to take them along.
+FLUSH_S = 0.01
 #: Confirms and releases kept while Redis is away; about 100 bytes each. Beyond: the oldest are dropped,
 #: whose copies the derived id catches.
 _ENDS_MAX = 100_000
@@ -148,7 +148,7 @@ class RedisVisitStore:
                         (
                             v.claim_id,
                             v.visitor,
-                            max(1, int(v.ttl_s * 1000)),
+                            int(v.ttl_s * 1000) or 1,
                             v.learn,
                             v.learn_once,
                             v.claim_tag,
@@ -223,7 +223,7 @@ class RedisVisitStore:
     def _now(self) -> float:
         return (self._loop or asyncio.get_running_loop()).time()
 
-    def _flush_soon(self, wait_s: float = _FLUSH_S) -> None:
+    def _flush_soon(self, wait_s: float = FLUSH_S) -> None:
         if self._flusher is None:
             loop = self._loop or asyncio.get_running_loop()
             if not self._wire.up:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from daemon.adapters.redis.script import WINDOW
+from daemon.adapters.redis.visits import FLUSH_S
 from daemon.adapters.redis.wire import CommandError, RedisWire
 from daemon.config.schema import Settings
 from daemon.errors import StoreUnavailable
@@ -33,8 +34,6 @@ _ROWS_PER_CALL = 256
 #: Places that wait to be given back; beyond, the oldest are kept by Redis until their period is over.
 _GIVES_MAX = 10_000
 _GIVES_PER_CALL = 512
-#: Seconds until they go by themselves when no call takes them along, as the confirms of the store behind do.
-_FLUSH_S = 0.003
 #: Windows that a frontend counts by itself; about 500 bytes each. Beyond, the longest unused are forgotten.
 _LOCAL_MAX = 50_000
 
@@ -145,7 +144,7 @@ class WindowedVisits:
         for visit in visits:
             if visit.window is not None and visit.claim_id is not None:
                 self._held.pop(visit.claim_id, None)
-                self._confirming_until = asyncio.get_running_loop().time() + _FLUSH_S
+                self._confirming_until = asyncio.get_running_loop().time() + FLUSH_S
         self._behind.confirm(visits)
 
     def release(self, claim_id: str) -> None:
@@ -156,7 +155,7 @@ class WindowedVisits:
         self._gives[claim_id] = (window.name, monotonic() + window.period_s)
         if len(self._gives) > _GIVES_MAX:
             del self._gives[next(iter(self._gives))]
-        self._flush_soon(_FLUSH_S)
+        self._flush_soon(FLUSH_S)
 
     # --- calls --------------------------------------------------------------------------------------
 
@@ -202,7 +201,7 @@ class WindowedVisits:
         self._metrics.trip_seconds.at().observe(loop.time() - began)
         self._fill(visits, states, waits_us)
         if self._gives:
-            self._flush_soon(_FLUSH_S)
+            self._flush_soon(FLUSH_S)
         return True
 
     def _take_gives(self, visits: Sequence[Visit]) -> dict[str, tuple[str, float]]:
@@ -260,7 +259,7 @@ class WindowedVisits:
         if not self._gives:
             return
         if not self._wire.up:
-            self._flush_soon(_FLUSH_S)
+            self._flush_soon(FLUSH_S)
             return
         task = asyncio.create_task(self._call(()))
         self._flushing.add(task)

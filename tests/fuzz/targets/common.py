@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from daemon.events import stored
+from daemon.events.datafly import DataflyEnvelope
 from daemon.events.envelope import Envelope, encode
 from daemon.events.payload import ID_CHARS_MAX, NAME_CHARS_MAX
 from daemon.events.stored import StoredEvent
@@ -24,7 +25,7 @@ NOW_TEXT = "2026-02-25T14:30:00.000Z"
 ENVELOPE_BYTES_MORE = 48 * 1024
 
 
-def written(envelope: Envelope, body_bytes: int) -> StoredEvent:
+def written(envelope: Envelope | DataflyEnvelope, body_bytes: int) -> StoredEvent:
     """
     The envelope as it goes to the log, read back as the processor does.
 

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from daemon.events import datafly
-from daemon.events.datafly import TYPES
-from daemon.events.envelope import Envelope
+from daemon.events.datafly import TYPES, DataflyEnvelope
 from daemon.events.payload import InvalidPayload, JsonReader
 from daemon.events.signatures import BadSignature, SignedRequest, check_datafly, datafly_signature
 from daemon.events.webhooks import (
@@ -100,7 +99,7 @@ def _stored(one: Mapped | InvalidPayload, data_bytes: int) -> bool:
     return True
 
 
-def _envelope(one: Mapped) -> Envelope:
+def _envelope(one: Mapped) -> DataflyEnvelope:
     return datafly.to_envelope(one.event, received(one.event, "webhook", one.event.anonymousId, None))
 
 
