@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from time import monotonic
 from typing import Generic, TypeVar
 
+from daemon.config.schema import Keys
 from daemon.errors import StoreUnavailable
 
 T = TypeVar("T")
@@ -48,6 +49,17 @@ class CachedById(Generic[T]):
         self._absent: dict[str, float] = {}
         self._loading: dict[str, asyncio.Task[T | None]] = {}
         self._generation = 0
+
+    @classmethod
+    def of(cls, load: Callable[[str], Awaitable[T | None]], keys: Keys) -> CachedById[T]:
+        """With the times of the settings' section `[keys]`."""
+        return cls(
+            load,
+            ttl_s=keys.memory_ttl_s,
+            negative_ttl_s=keys.negative_ttl_s,
+            last_good_s=keys.last_good_s,
+            entries_max=keys.entries_max,
+        )
 
     async def get(self, row_id: str) -> T | None:
         """The row, or None where there is none. Raises StoreUnavailable when nobody knows."""

@@ -26,13 +26,7 @@ class StoredSources:
     def __init__(self, pool: PostgresPool, keys: CachedKeyStore, sealer: Sealer, settings: Settings) -> None:
         self._pool = pool
         self._sealer = sealer
-        self._rows: CachedById[tuple[Source, bytes | None]] = CachedById(
-            self._load,
-            ttl_s=settings.keys.memory_ttl_s,
-            negative_ttl_s=settings.keys.negative_ttl_s,
-            last_good_s=settings.keys.last_good_s,
-            entries_max=settings.keys.entries_max,
-        )
+        self._rows: CachedById[tuple[Source, bytes | None]] = CachedById.of(self._load, settings.keys)
         keys.on_change(self._rows.forget)
 
     async def by_id(self, source_id: str) -> Source | None:

@@ -21,13 +21,7 @@ class StoredMerchants:
 
     def __init__(self, pool: PostgresPool, keys: CachedKeyStore, settings: Settings) -> None:
         self._pool = pool
-        self._rows: CachedById[Merchant] = CachedById(
-            self._load,
-            ttl_s=settings.keys.memory_ttl_s,
-            negative_ttl_s=settings.keys.negative_ttl_s,
-            last_good_s=settings.keys.last_good_s,
-            entries_max=settings.keys.entries_max,
-        )
+        self._rows: CachedById[Merchant] = CachedById.of(self._load, settings.keys)
         keys.on_change(self._rows.forget)
 
     async def merchant(self, merchant_id: str) -> Merchant | None:

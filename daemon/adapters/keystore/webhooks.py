@@ -33,13 +33,7 @@ class StoredWebhooks:
     def __init__(self, pool: PostgresPool, keys: CachedKeyStore, sealer: Sealer, settings: Settings) -> None:
         self._pool = pool
         self._sealer = sealer
-        self._rows: CachedById[Webhook] = CachedById(
-            self._load,
-            ttl_s=settings.keys.memory_ttl_s,
-            negative_ttl_s=settings.keys.negative_ttl_s,
-            last_good_s=settings.keys.last_good_s,
-            entries_max=settings.keys.entries_max,
-        )
+        self._rows: CachedById[Webhook] = CachedById.of(self._load, settings.keys)
         keys.on_change(self._rows.forget)
 
     async def webhook(self, webhook_id: str) -> Webhook | None:
