@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from tests.support.product import until
 
 #: Issue: with the disk full, 503 within the deadline (frontend.answer_timeout_s, and a second for the way there and back).
 FULL_ANSWER_S = 5.0
+#: What is overwritten of a file of the local log: its first page, without which SQLite knows nothing of the others.
+HEAD_BYTES = 4096
 #: Issue: space back, normal within so long.
 BACK_S = 5.0
 
@@ -335,6 +338,34 @@ def _until_refused(stage: Stage, event: dict[str, str]) -> tuple[float, int]:
     raise AssertionError("with a full disk and without Kafka nothing was refused")
 
 
+def _spool_spoiled(stage: Stage, fault: Fault, played: Played) -> None:
+    """A bad block in the worst place of a publisher's file, while events lie there that are nowhere else."""
+    stage.kafka.pause()
+    try:
+        number, pid = _slot(stage, "publisher", fault.pick)
+        path = stage.log_folder / f"publisher-{number}.db"
+
+        def waiting() -> int:
+            status = stage.product.json("spool", "status")
+            return sum(one["records"] for one in status["slots"] if one["slot"] == number)
+
+        spooled = until(waiting, "events in the spool", PATIENCE_S, every_s=0.2)
+        # Else the write-ahead log has all of a small file, and SQLite would mend it by that.
+        with contextlib.closing(sqlite3.connect(path, timeout=5.0)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        os.kill(pid, signal.SIGKILL)
+        with path.open("r+b") as file:
+            file.write(os.urandom(HEAD_BYTES))
+        played.what = f"{path.name}, {spooled} records"
+        _back(stage, "publisher", number, pid)
+        _hold(fault, played)
+    finally:
+        stage.kafka.resume()
+    stage.kafka_up()
+    found = next(one for one in stage.product.json("spool", "status")["slots"] if one["slot"] == number)
+    played.notes.append(f"{len(found['corrupt'])} corrupt files of this slot so far")
+
+
 PLAYS: dict[str, Play] = {
     "kill frontend": _kill("frontend"),
     "kill publisher": _kill("publisher"),
@@ -358,4 +389,5 @@ PLAYS: dict[str, Play] = {
     "kafka frozen": _kafka_frozen,
     "kafka moved": _kafka_moved,
     "disk full": _disk_full,
+    "spool spoiled": _spool_spoiled,
 }

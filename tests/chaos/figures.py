@@ -11,6 +11,8 @@ from typing import NamedTuple
 from tests.chaos.faults import Played
 from tests.chaos.ledger import Attempt, Ledger
 
+#: Faults of Kafka's area in which something else is broken too.
+NOT_KAFKA_ALONE = ("disk full", "spool spoiled")
 #: After a fault is over, requests are not counted as quiet for so long, seconds.
 AFTERMATH_S = 1.0
 
@@ -92,7 +94,7 @@ Spans = list[tuple[float, float]]
 
 def _kafka_away(played: Sequence[Played]) -> tuple[Spans, Spans]:
     """When Kafka was away, and when anything else was wrong. An outage ends when Kafka is written to again."""
-    kafka = [one for one in played if one.fault.area == "kafka" and one.fault.kind != "disk full"]
+    kafka = [one for one in played if one.fault.area == "kafka" and one.fault.kind not in NOT_KAFKA_ALONE]
     others = [one for one in played if one not in kafka]
     return (
         _merged([(one.began_at, one.recovered_at) for one in kafka]),

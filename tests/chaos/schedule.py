@@ -70,8 +70,10 @@ OUTAGES: tuple[Kind, ...] = (
 )
 #: Kafka frozen and no room on the disk of the local log: the one state in which events are refused.
 DISK_FULL = Kind("disk full", "kafka", (6.0, 8.0), 3, "root")
+#: Kafka frozen, a publisher killed, and the head of its file overwritten: what was acknowledged has to be salvaged.
+SPOILED = Kind("spool spoiled", "kafka", (5.0, 8.0), 2)
 
-ALL: tuple[Kind, ...] = (*KINDS, *OUTAGES, DISK_FULL)
+ALL: tuple[Kind, ...] = (*KINDS, *OUTAGES, DISK_FULL, SPOILED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -464,7 +464,7 @@ async def test_who_dies_meanwhile_is_stood_in_for_until_it_is_back(
     await until(lambda: living.log._spool.records == 1, "the other to take over")
     assert living.metrics.spool_records.collect().samples[0].value == 1
     assert living.metrics.spool_oldest.collect().samples[0].value > 0
-    assert "publisher 1 is not there, and 1 records wait" in caplog.text
+    await until(lambda: "publisher 1 is not there, and 1 records wait" in caplog.text, "the word of it")
     # It comes back while Kafka is still away: it writes into the same file, whoever drains it.
     back = make(slot=1, request_timeout_s=0.5)
     await back.log.start()
