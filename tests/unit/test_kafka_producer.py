@@ -90,15 +90,18 @@ class Brokers:
 
     def __init__(self) -> None:
         self.leaders: dict[tuple[str, int], int] = {}
-        self.cluster = SimpleNamespace(leader_for_partition=self.leaders.get)
+        self.cluster = SimpleNamespace(leader_for_partition=self.leaders.get, add_listener=self._listen)
         #: (broker, {(topic, partition): values}, {(topic, partition): first sequence number})
         self.sent: list[tuple[int, dict[tuple[str, int], list[bytes]], dict[tuple[str, int], int]]] = []
         self.answer: Callable[[int, list[tuple[str, int]]], list[Answer] | Exception] = lambda _, places: [
-            Answer(*place, OK) for place in places
+            (*place, OK) for place in places
         ]
         self.looks = 0
         self.on_look: Callable[[], None] = lambda: None
         self.hold: dict[int, asyncio.Event] = {}
+
+    def _listen(self, listener: Callable[[object], None]) -> None:
+        self.told = listener
 
     async def send(self, broker: int, request: Produce) -> list[Answer]:
         batches = {
@@ -120,6 +123,7 @@ class Brokers:
         self.looks += 1
         await asyncio.sleep(0)
         self.on_look()
+        self.told(self.cluster)
         return True
 
 
@@ -129,7 +133,6 @@ class Rig:
     def __init__(self) -> None:
         self.brokers = Brokers()
         self.refused: list[BaseException] = []
-        self.idle: list[Lane] = []
         self.producer = Producer(
             cast("AIOKafkaClient", self.brokers),
             compression="none",
@@ -138,7 +141,6 @@ class Rig:
             acknowledged=self._acknowledged,
             refused=self._refused,
             too_large=lambda _, whole: whole.fail(ValueError("too large")),
-            idle=self._idle,
         )
 
     def _acknowledged(self, taken: Sequence[Whole]) -> None:
@@ -150,10 +152,6 @@ class Rig:
         for whole in taken:
             whole.fail(error)
 
-    def _idle(self, lane: Lane) -> None:
-        lane.busy = False
-        self.idle.append(lane)
-
     def lane(self, partition: int, leader: int | None) -> Lane:
         lane = Lane("raw", partition)
         if leader is not None:
@@ -163,14 +161,12 @@ class Rig:
     def append(self, lane: Lane, *names: str) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         lane.waiting.append((Whole(future, 1), [record(name, size=len(name)) for name in names]))
-        if not lane.busy:
-            lane.busy = True
-            self.producer.ready(lane)
+        self.producer.push(lane)
         return future
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+async def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
     monkeypatch.setattr(module, "RETRY_S", 0.001)
     return Rig()
 
@@ -191,7 +187,7 @@ async def test_what_comes_in_during_a_request_is_the_next_one_over_all_partition
         ("raw", 0): [b"0", b"3", b"6"], ("raw", 1): [b"1", b"4", b"7"], ("raw", 2): [b"2", b"5", b"8"],
     }  # fmt: skip
     assert rig.brokers.sent[1][2] == {("raw", 0): 1, ("raw", 1): 0, ("raw", 2): 0}
-    assert len(rig.idle) == 3
+    assert rig.producer.idle.is_set()
 
 
 async def test_a_broker_that_does_not_answer_holds_up_its_own_partitions_alone(rig: Rig) -> None:
@@ -223,9 +219,7 @@ async def test_a_new_leader_gets_what_the_old_one_refused_and_others_are_not_hel
     moved, stays = rig.lane(0, 1), rig.lane(1, 1)
 
     def answer(broker: int, places: list[tuple[str, int]]) -> list[Answer]:
-        return [
-            Answer(*place, NOT_LEADER if broker == 1 and place == moved.place else OK) for place in places
-        ]
+        return [(*place, NOT_LEADER if broker == 1 and place == moved.place else OK) for place in places]
 
     rig.brokers.answer = answer
     rig.brokers.on_look = lambda: rig.brokers.leaders.update({moved.place: 2})
@@ -234,15 +228,18 @@ async def test_a_new_leader_gets_what_the_old_one_refused_and_others_are_not_hel
     assert [broker for broker, places, _ in rig.brokers.sent if stays.place in places] == [1]
 
 
-async def test_a_lane_goes_to_the_leader_of_the_moment_it_is_sent(rig: Rig) -> None:
+async def test_a_lane_that_waits_goes_to_a_new_leader_though_the_old_one_hangs(rig: Rig) -> None:
     busy, moves = rig.lane(0, 1), rig.lane(1, 1)
     rig.brokers.hold[1] = asyncio.Event()
     first = rig.append(busy, "a")
     await until(lambda: len(rig.brokers.sent) == 1, "the first request")
     second = rig.append(moves, "b")
     rig.brokers.leaders[moves.place] = 2
+    rig.brokers.told(rig.brokers.cluster)
+    await second
+    assert not first.done()
     rig.brokers.hold[1].set()
-    await asyncio.gather(first, second)
+    await first
     assert [(broker, list(places)) for broker, places, _ in rig.brokers.sent] == [
         (1, [("raw", 0)]),
         (2, [("raw", 1)]),
@@ -264,7 +261,7 @@ async def test_a_partition_without_a_leader_waits_for_one(rig: Rig, leader: int 
 
 
 async def test_a_duplicate_is_a_record_that_the_broker_has(rig: Rig) -> None:
-    rig.brokers.answer = lambda _, places: [Answer(*place, DUPLICATE) for place in places]
+    rig.brokers.answer = lambda _, places: [(*place, DUPLICATE) for place in places]
     await rig.append(rig.lane(0, 1), "a")
     assert not rig.refused
 
@@ -281,7 +278,7 @@ async def test_an_answer_that_leaves_a_partition_out_is_asked_for_again(rig: Rig
 
 @pytest.mark.parametrize("code", [TOO_LARGE, DENIED, 45])
 async def test_a_refusal_that_no_retry_ends_is_told(rig: Rig, code: int) -> None:
-    rig.brokers.answer = lambda _, places: [Answer(*place, code) for place in places]
+    rig.brokers.answer = lambda _, places: [(*place, code) for place in places]
     with pytest.raises(Exception, match=r"."):
         await rig.append(rig.lane(0, 1), "a")
     assert len(rig.refused) == len(rig.brokers.sent) == 1
@@ -305,7 +302,7 @@ async def test_what_was_given_up_before_its_turn_is_not_sent(rig: Rig) -> None:
     rig.append(lane, "b").cancel()
     rig.brokers.hold[1].set()
     await first
-    await until(lambda: rig.idle == [lane], "rest")
+    await rig.producer.idle.wait()
     assert len(rig.brokers.sent) == 1
 
 

@@ -122,10 +122,14 @@ class Batch:
         base_ms, latest_ms = self._base_ms, self._latest_ms
         parts, join, small = self._parts, b"".join, _varints
         known, kind_of = self._kinds.known, self._kinds.of
+        contract = type_ = tenant = None
+        headers = b""
         for record in records:
             key, value, name = record.key, record.value, record.id.encode()
-            kind = (record.contract, record.type, record.tenant)
-            headers = known.get(kind) or kind_of(kind)
+            # One after the other they are mostly of one kind, and comparing costs less than looking up.
+            if record.type != type_ or record.contract != contract or record.tenant != tenant:
+                contract, type_, tenant = kind = (record.contract, record.type, record.tenant)
+                headers = known.get(kind) or kind_of(kind)
             since_ms = record.timestamp_ms - base_ms
             if 0 <= since_ms < _SMALL:
                 since = small[since_ms]

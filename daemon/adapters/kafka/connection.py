@@ -21,11 +21,11 @@ LOGGERS = (
     "aiokafka.client",
     "aiokafka.conn",
     "aiokafka.cluster",
-    "aiokafka.producer.producer",
-    "aiokafka.producer.sender",
     "aiokafka.consumer.consumer",
     "aiokafka.consumer.fetcher",
     "aiokafka.consumer.group_coordinator",
+    # ours, which tries as often
+    "daemon.adapters.kafka.producer",
 )
 
 
@@ -41,11 +41,11 @@ class _LastWord(logging.Filter):
 
 
 _last_word = _LastWord()
-_damper = Damper(("aiokafka",), LINES_MAX, LINES_WINDOW_S)
+_damper = Damper(LOGGERS, LINES_MAX, LINES_WINDOW_S)
 
 
 def quiet() -> None:
-    """Damp aiokafka's loggers; may be called again."""
+    """Damp the loggers that speak of each try; may be called again."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if _damper not in logger.filters:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
 
 from aiokafka import TopicPartition
 
@@ -44,27 +43,23 @@ class Whole:
             self.future.set_exception(error)
 
 
-class Flight(NamedTuple):
-    """A sealed batch on its way, sent again as it is until there is an answer; the appends with parts in it."""
-
-    pieces: tuple[bytes, bytes]
-    taken: list[Whole]
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.pieces[0]) + len(self.pieces[1])
-
-
 class Lane:
-    """One partition. `busy` while it waits for its turn or has a batch on its way."""
+    """
+    One partition.
 
-    __slots__ = ("busy", "flight", "place", "sequence", "waiting")
+    `busy` while it waits for its turn or has a batch on its way. That batch is in `pieces`, sealed, and is sent
+    again as it is until there is an answer; `taken` are the appends with parts in it.
+    """
+
+    __slots__ = ("busy", "leader", "pieces", "place", "sequence", "taken", "waiting")
 
     def __init__(self, topic: str, partition: int) -> None:
         self.place = TopicPartition(topic, partition)
         self.busy = False
-        self.flight: Flight | None = None
+        #: the broker that leads the partition; below 0: to be looked up
+        self.leader = -1
+        self.pieces: tuple[bytes, bytes] | None = None
+        self.taken: list[Whole] = []
         #: of the next record, for the broker to drop what it gets twice
         self.sequence = 0
         self.waiting: deque[tuple[Whole, list[Record]]] = deque()

@@ -57,10 +57,8 @@ class KafkaLog:
         self._topics = list(dict.fromkeys(topics or (settings.topic_raw,)))
         self._on_ack = on_ack
         self._producer: Producer | None = None
-        self._lanes: dict[tuple[str, int], Lane] = {}
-        self._busy_lanes = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        #: topic → partition → lane
+        self._lanes: dict[str, dict[int, Lane]] = {}
         self._open: set[asyncio.Future[None]] = set()
         self._record_bytes_max = 0
         self.broken: BaseException | None = None
@@ -100,8 +98,8 @@ class KafkaLog:
         self.acked_at = time.monotonic()
 
     async def stop(self) -> None:
-        await self._idle.wait()
         if self._producer is not None:
+            await self._producer.idle.wait()
             producer, self._producer = self._producer, None
             await producer.close()
             await producer.client.close()
@@ -165,18 +163,16 @@ class KafkaLog:
             return future
         self._open.add(future)
         future.add_done_callback(self._open.discard)
+        lanes = self._lanes.setdefault(topic, {})
         for batch in batches:
             # Whoever chose the partition may have known of more of them than there are now.
             partition = batch.partition if batch.partition < count else batch.partition % count
-            lane = self._lanes.get((topic, partition))
+            lane = lanes.get(partition)
             if lane is None:
-                lane = self._lanes[topic, partition] = Lane(topic, partition)
+                lane = lanes[partition] = Lane(topic, partition)
             lane.waiting.append((whole, batch.records))
             if not lane.busy:
-                lane.busy = True
-                self._busy_lanes += 1
-                producer.ready(lane)
-        self._idle.clear()
+                producer.push(lane)
         return future
 
     def give_up(self, error: LogUnavailable) -> None:
@@ -188,6 +184,8 @@ class KafkaLog:
     # --- what the producer tells
 
     def _acknowledged(self, taken: Sequence[Whole]) -> None:
+        if not taken:
+            return
         self.acked_at = time.monotonic()
         for whole in taken:
             whole.done()
@@ -208,12 +206,6 @@ class KafkaLog:
                 "takes: raise its max.message.bytes"
             )
         )
-
-    def _done(self, lane: Lane) -> None:
-        lane.busy = False
-        self._busy_lanes -= 1
-        if not self._busy_lanes:
-            self._idle.set()
 
     # --- starting
 
@@ -236,7 +228,6 @@ class KafkaLog:
             acknowledged=self._acknowledged,
             refused=self._refused,
             too_large=self._too_large,
-            idle=self._done,
         )
 
 

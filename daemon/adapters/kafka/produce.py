@@ -32,12 +32,8 @@ _ANSWERS = {
 }  # fmt: skip
 
 
-class Answer(NamedTuple):
-    """What became of one partition's batch; `error` is Kafka's code, 0 for none."""
-
-    topic: str
-    partition: int
-    error: int
+#: What became of one batch: topic, partition, and Kafka's code of the error, 0 for none.
+Answer = tuple[str, int, int]
 
 
 class _Correlation(NamedTuple):
@@ -126,6 +122,6 @@ class Produce:
             end = at + count * answer.size
             if end > len(data):
                 raise struct.error(f"an answer about {count} partitions is cut short")
-            found += [Answer(topic, one[0], one[1]) for one in answer.iter_unpack(data[at:end])]
+            found += [(topic, one[0], one[1]) for one in answer.iter_unpack(data[at:end])]
             at = end
         return found

@@ -1,7 +1,7 @@
 """
 The producer: batches to the leaders of their partitions, and their answers back.
 
-    ready(lane) ──▶ lanes that wait for their broker ──▶ one request per broker ──▶ acknowledged(flights)
+    push(lane) ──▶ lanes that wait for their broker ──▶ one request per broker ──▶ acknowledged(appends)
 
 A broker has one request under way. What gets ready meanwhile, over all of its partitions, is the next one: so
 requests grow with the load by themselves, and nobody lingers. It is idempotent, as Kafka's own producers are: a
@@ -26,7 +26,7 @@ from aiokafka.errors import DuplicateSequenceNumber, KafkaError, NoError, for_co
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from daemon.adapters.kafka.batches import Batch, Kinds, sequence_after
-from daemon.adapters.kafka.lanes import Flight, Lane, Whole
+from daemon.adapters.kafka.lanes import Lane, Whole
 from daemon.adapters.kafka.produce import Answer, Produce
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 #: Bytes of batches after which a request takes no more lanes; the others have the next one. A broker takes 100 MiB
 #: by default (socket.request.max.bytes); the worst is this, and one batch more.
 REQUEST_BYTES_MAX = 8 * 1024 * 1024
+
+#: Codes that say that the broker has the batch; of a duplicate it does as well: our first answer was lost.
+_TAKEN = (NoError.errno, DuplicateSequenceNumber.errno)
 
 #: Between tries, seconds: as long as other clients wait (retry.backoff.ms).
 RETRY_S = 0.1
@@ -49,9 +52,8 @@ class Producer:
     """
     Sends lanes' records over `client`, which is started.
 
-    `acknowledged` hears of each answer that says yes, `refused` of an error that no retry ends: the sequence
+    `acknowledged` hears of what each answer says yes to, `refused` of an error that no retry ends: the sequence
     numbers of its lane are lost then, so the broker would refuse what follows, and this producer is of no more use.
-    `idle` hears of a lane that has nothing left.
     """
 
     def __init__(
@@ -64,18 +66,21 @@ class Producer:
         acknowledged: Callable[[Sequence[Whole]], None],
         refused: Callable[[Sequence[Whole], BaseException], None],
         too_large: Callable[[Lane, Whole], None],
-        idle: Callable[[Lane], None],
     ) -> None:
         self.client = client
+        self._loop = asyncio.get_running_loop()
+        #: set while nothing waits and nothing is on its way
+        self.idle = asyncio.Event()
+        self.idle.set()
         self._compression = compression
         self._record_bytes_max = record_bytes_max
         self._timeout_ms = int(timeout_s * 1000)
         self._acknowledged = acknowledged
         self._refused = refused
         self._too_large = too_large
-        self._idle = idle
         self._id, self._epoch = -1, -1
         self._kinds = Kinds()
+        self._busy: set[Lane] = set()
         #: broker → lanes whose turn is next
         self._ready: dict[int, deque[Lane]] = {}
         #: brokers with a request under way
@@ -84,6 +89,7 @@ class Producer:
         self._homeless: list[Lane] = []
         self._looking = False
         self._tasks: set[asyncio.Task[None]] = set()
+        client.cluster.add_listener(self._leaders_changed)
 
     async def start(self) -> None:
         """Get a producer's id. Raises KafkaError for what a retry does not change; tries again for ever else."""
@@ -112,15 +118,26 @@ class Producer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def ready(self, lane: Lane) -> None:
-        """`lane` has records and nothing on its way: it goes out with its broker's next request."""
-        leader = self._leader(lane)
+    def push(self, lane: Lane) -> None:
+        """`lane` has more records: they go out with its broker's next request, or with the one after."""
+        if not lane.busy:
+            lane.busy = True
+            if not self._busy:
+                self.idle.clear()
+            self._busy.add(lane)
+            self._line_up(lane)
+
+    def _line_up(self, lane: Lane) -> None:
+        """`lane` has records and nothing that it waits for but its turn."""
+        leader = lane.leader
         if leader < 0:
-            self._homeless.append(lane)
-            if not self._looking:
-                self._looking = True
-                self._run(self._look_for_leaders())
-            return
+            leader = lane.leader = self._leader(lane)
+            if leader < 0:
+                self._homeless.append(lane)
+                if not self._looking:
+                    self._looking = True
+                    self._run(self._look_for_leaders())
+                return
         lanes = self._ready.get(leader)
         if lanes is None:
             lanes = self._ready[leader] = deque()
@@ -134,8 +151,29 @@ class Producer:
         leader: int | None = self.client.cluster.leader_for_partition(lane.place)
         return -1 if leader is None else leader
 
+    def _leaders_changed(self, _: object) -> None:
+        """New metadata: what waits for a broker that leads its partition no more waits for the new one."""
+        for lane in self._busy:
+            lane.leader = -1
+        for broker, lanes in list(self._ready.items()):
+            for _ in range(len(lanes)):
+                lane = lanes.popleft()
+                lane.leader = self._leader(lane)
+                if lane.leader == broker:
+                    lanes.append(lane)
+                else:
+                    self._line_up(lane)
+
+    def _rest(self, lane: Lane) -> None:
+        """`lane` has nothing left."""
+        # It is told of new metadata no more.
+        lane.busy, lane.leader = False, -1
+        self._busy.discard(lane)
+        if not self._busy:
+            self.idle.set()
+
     def _run(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(work)
+        task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -145,7 +183,7 @@ class Producer:
         """Send what is ready for `broker`, request by request, until nothing is."""
         try:
             while lanes:
-                loaded = self._load(broker, lanes)
+                loaded = self._load(lanes)
                 if loaded:
                     await self._exchange(broker, loaded)
         except Exception as error:
@@ -155,42 +193,41 @@ class Producer:
             # Without a wait since `lanes` was found empty: what gets ready from now on begins anew.
             self._serving.discard(broker)
 
-    def _load(self, broker: int, lanes: deque[Lane]) -> dict[tuple[str, int], Lane]:
-        """The lanes of the next request, each with its flight."""
+    def _load(self, lanes: deque[Lane]) -> dict[tuple[str, int], Lane]:
+        """The lanes of the next request, each with its batch."""
         loaded: dict[tuple[str, int], Lane] = {}
         size = 0
         while lanes and size < REQUEST_BYTES_MAX:
             lane = lanes.popleft()
-            if self._leader(lane) != broker:
-                self.ready(lane)
-            elif lane.flight is not None or self._fill(lane):
-                assert lane.flight is not None
+            pieces = lane.pieces or self._fill(lane)
+            if pieces is not None:
                 loaded[lane.place] = lane
-                size += lane.flight.size
+                size += len(pieces[1])
         return loaded
 
-    def _fill(self, lane: Lane) -> bool:
-        """Make the lane's next batch; False when there is nothing left to send."""
+    def _fill(self, lane: Lane) -> tuple[bytes, bytes] | None:
+        """Make the lane's next batch; None when there is nothing left to send."""
         while True:
             batch = Batch(self._kinds)
-            taken, too_large = lane.fill(batch, self._record_bytes_max)
-            if too_large is not None:
-                self._too_large(lane, too_large)
-            elif not taken:
-                self._idle(lane)
-                return False
-            else:
-                sealed = batch.seal(self._compression, self._id, self._epoch, lane.sequence)
+            lane.taken, too_large = lane.fill(batch, self._record_bytes_max)
+            if batch.count:
+                lane.pieces = batch.seal(self._compression, self._id, self._epoch, lane.sequence)
                 lane.sequence = sequence_after(lane.sequence, batch.count)
-                lane.flight = Flight(sealed, taken)
-                return True
+                return lane.pieces
+            if too_large is None:
+                self._rest(lane)
+                return None
+            self._too_large(lane, too_large)
 
     async def _exchange(self, broker: int, loaded: dict[tuple[str, int], Lane]) -> None:
         """One request and its answer."""
         topics: dict[str, list[tuple[int, Sequence[bytes]]]] = {}
         for (topic, partition), lane in loaded.items():
-            assert lane.flight is not None
-            topics.setdefault(topic, []).append((partition, lane.flight.pieces))
+            assert lane.pieces is not None
+            batches = topics.get(topic)
+            if batches is None:
+                batches = topics[topic] = []
+            batches.append((partition, lane.pieces))
         try:
             answers: Sequence[Answer] = await self.client.send(broker, Produce(self._timeout_ms, topics))
         except (KafkaError, OSError) as error:
@@ -203,49 +240,49 @@ class Producer:
             # The others of this broker would fare no better now.
             await asyncio.sleep(RETRY_S)
             return
+        acknowledged: list[Whole] = []
         for topic, partition, code in answers:
             answered = loaded.pop((topic, partition), None)
-            if answered is not None:
-                self._answered(answered, code)
+            if answered is None:
+                continue
+            if code in _TAKEN:
+                acknowledged += answered.taken
+                self._empty(answered)
+            else:
+                self._failed(answered, for_code(code))
+        self._acknowledged(acknowledged)
         if loaded:
             log.warning("an answer of broker %d does not tell of every partition", broker)
             self._run(self._again(list(loaded.values()), stale=True))
 
-    def _answered(self, lane: Lane, code: int) -> None:
-        error = for_code(code) if code else NoError
-        # A duplicate is a batch whose first answer was lost: the broker has it.
-        if error is NoError or error is DuplicateSequenceNumber:
-            assert lane.flight is not None
-            taken, lane.flight = lane.flight.taken, None
-            self._acknowledged(taken)
-            if lane.waiting:
-                self.ready(lane)
-            else:
-                self._idle(lane)
-        elif error.retriable:
+    def _empty(self, lane: Lane) -> None:
+        """The lane's batch is on its way no more."""
+        lane.pieces, lane.taken = None, []
+        if lane.waiting:
+            self._line_up(lane)
+        else:
+            self._rest(lane)
+
+    def _failed(self, lane: Lane, error: type[KafkaError]) -> None:
+        if error.retriable:
             log.warning("%s/%d is sent again: %s", *lane.place, error.__name__)
             self._run(self._again([lane], stale=getattr(error, "invalid_metadata", False)))
         else:
             self._refuse(lane, error())
 
     def _refuse(self, lane: Lane, error: BaseException) -> None:
-        assert lane.flight is not None
-        taken, lane.flight = lane.flight.taken, None
-        self._refused(taken, error)
-        if lane.waiting:
-            self.ready(lane)
-        else:
-            self._idle(lane)
+        self._refused(lane.taken, error)
+        self._empty(lane)
 
     # --- what does not go at once
 
     async def _again(self, lanes: Sequence[Lane], *, stale: bool) -> None:
-        """Send these flights again after a while; `stale`: other brokers may lead their partitions by now."""
+        """Send these lanes' batches again after a while; `stale`: other brokers may lead their partitions by now."""
         await asyncio.sleep(RETRY_S)
         if stale:
             await self._look()
         for lane in lanes:
-            self.ready(lane)
+            self._line_up(lane)
 
     async def _look_for_leaders(self) -> None:
         """Until every lane has a leader."""
@@ -254,7 +291,7 @@ class Producer:
                 await self._look()
                 lanes, self._homeless = self._homeless, []
                 for lane in lanes:
-                    self.ready(lane)
+                    self._line_up(lane)
                 if self._homeless:
                     await asyncio.sleep(RETRY_S)
         finally:
