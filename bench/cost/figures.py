@@ -47,6 +47,10 @@ def row(scenario: str, what: str, turns: Sequence[Turn], noops: Sequence[Turn]) 
         "redis_trips_per_1000_requests": 1000 * counters.get("redis_trips", 0.0) / requests
         if requests
         else 0.0,
+        "key_misses_per_1000_requests": 1000
+        * sum(counters.get(name, 0.0) for name in ("keys_from_redis", "keys_from_postgres"))
+        / max(1, requests),
+        "lease_renewals_per_1000_requests": 1000 * counters.get("lease_renewals", 0.0) / max(1, requests),
         "events_per_frame": counters["frame_records"] / counters["frames"] if counters.get("frames") else 0.0,
         "events_per_tick": counters["tick_events"] / counters["ticks"] if counters.get("ticks") else 0.0,
         "wrong": sorted({text for one in turns for text in one.wrong}),

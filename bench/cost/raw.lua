@@ -14,6 +14,8 @@ end
 
 local requests, count = {}, 0
 local index, serial, salt, keys, pause_ms = 0, 0, 0, 0, 0
+-- Prime, so that every key comes before one comes again, and neighbours are far from each other.
+local key, STEP = 0, 7919
 
 local function cut(whole)
   -- Text at odd places, what goes in between at even ones.
@@ -48,6 +50,7 @@ function init(args)
   -- Connections of several threads begin at different places, and so do turns.
   math.randomseed(salt * 1000 + number)
   index = math.random(count)
+  if keys > 0 then key = math.random(keys) end
   if pause_ms <= 0 then delay = nil end
 end
 
@@ -61,7 +64,8 @@ function request()
   local parts, keyed = found.parts, found.keyed
   for place = 2, #parts, 2 do
     if keyed[place] then
-      parts[place] = string.format("%032d", math.random(keys))
+      key = (key + STEP) % keys
+      parts[place] = string.format("%032d", key + 1)
     else
       serial = serial + 1
       parts[place] = string.format("%08x-%04x-4000-8000-%012x", salt, number, serial)

@@ -37,12 +37,27 @@ AGENTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What requests are made for: sources, the seconds of the turn, and a number that no other turn has."""
+class Access:
+    """Who may send: sources of Datafly, a key of ResultFly under whose contract CONTRACTS stands, a merchant and its key."""
 
     sources: Sequence[Source]
+    cdp_key: str
+    merchant_id: str
+    merchant_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What requests are made for: who sends them, the seconds of the turn, and a number that no other turn has."""
+
+    access: Access
     seconds: float
     turn: int
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """Those of Datafly."""
+        return self.access.sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +189,70 @@ def signed(given: Given, rng: random.Random) -> Iterable[bytes]:
         yield http("POST", "/v1/events", headers, text)
 
 
+#: What ResultFly's events are checked against.
+CONTRACTS: dict[str, Any] = {
+    "product_viewed": {
+        "properties": {
+            "product_id": {"type": "string", "required": True},
+            "price": {"type": "number", "required": True},
+            "currency": {"type": "string", "required": True},
+            "quantity": {"type": "integer"},
+            "note": {"type": "string"},
+        },
+        "additionalProperties": "reject",
+    }
+}
+
+
+def _padded(event: dict[str, Any], note: dict[str, Any], size: int, rng: random.Random) -> str:
+    """`event` as JSON of `size` bytes, filled up in the `note` of a part of it."""
+    note["note"] = ""
+    missing = size - len(json.dumps(event, separators=(",", ":")))
+    note["note"] = "".join(rng.choices("abcdefghij klmnopqrstuvwxyz", k=max(0, missing)))
+    return json.dumps(event, separators=(",", ":"))
+
+
+def cdp(given: Given, rng: random.Random) -> Iterable[bytes]:
+    """Single events of ResultFly, under a contract."""
+    headers = {"Authorization": f"Bearer {given.access.cdp_key}", "Content-Type": "application/json"}
+    for _ in range(COUNT):
+        properties: dict[str, Any] = {
+            "product_id": f"SKU-{rng.randrange(10_000):05}",
+            "price": 89.9,
+            "currency": "EUR",
+            "quantity": 1,
+        }
+        event = {
+            "source": "shop.backend",
+            "externalEventId": MARK,
+            "eventType": "product_viewed",
+            "identity": {"externalUserId": f"user_{rng.randrange(10**6)}", "email": "jane.doe@example.com"},
+            "properties": properties,
+        }
+        yield http("POST", "/v1/cdp/events", headers, _padded(event, properties, 450, rng))
+
+
+def tracklayer(given: Given, rng: random.Random) -> Iterable[bytes]:
+    """Single events of a merchant's server."""
+    headers = {"Authorization": f"Bearer {given.access.merchant_key}", "Content-Type": "application/json"}
+    for _ in range(COUNT):
+        custom: dict[str, Any] = {}
+        event = {
+            "event_id": MARK,
+            "event_name": "purchase",
+            "event_time": int(time.time()),
+            "merchant_id": given.access.merchant_id,
+            "source": "server",
+            "value": 129.99,
+            "currency": "USD",
+            "order_id": f"{rng.randrange(10**6)}",
+            "user_data": {"email": "jane@example.com", "customer_id": f"{rng.randrange(10**6)}"},
+            "items": [{"id": "sku-1", "quantity": 1, "price": 129.99}],
+            "custom_data": custom,
+        }
+        yield http("POST", "/v1/events", headers, _padded(event, custom, 450, rng))
+
+
 def batch(items: int, size: int) -> Callable[[Given, random.Random], Iterable[bytes]]:
     """Batches of servers' events."""
 
@@ -203,6 +282,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("server", "one event of 450 B as servers send it (/v1/track)", 1, 64, segment(450)),
     Scenario("pixel", "a pixel with a messageId", 1, 64, pixel),
     Scenario("hmac", "one signed event of 450 B (/v1/events)", 1, 64, signed, fresh=True),
+    Scenario("cdp", "one event of ResultFly under a contract, 450 B", 1, 64, cdp),
+    Scenario("tracklayer", "one event of TrackLayer from a server, 450 B", 1, 64, tracklayer),
     Scenario("batch-10", "batches of 10 events of 450 B", 10, 32, batch(10, 450)),
     Scenario("batch-100", "batches of 100", 100, 8, batch(100, 450)),
     Scenario("batch-500", "batches of 500", 500, 4, batch(500, 450)),

@@ -12,9 +12,9 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.children import ROOT
-from bench.cost.requests import Given, Scenario, write
+from bench.cost.requests import Access, Given, Scenario, write
 from bench.generators import Load, Wrk
-from bench.instance import Headgate, Source
+from bench.instance import Headgate
 from bench.report import judge
 
 LUA = ROOT / "bench/cost/raw.lua"
@@ -28,6 +28,8 @@ COUNTERS = {
     "headgate_tick_events_count": "ticks",
     "headgate_tick_events_sum": "tick_events",
 }
+#: The same of one with a label: its value → what it is called here.
+LOOKUPS = {"memory": "keys_in_memory", "redis": "keys_from_redis", "postgres": "keys_from_postgres"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +71,24 @@ class Bench:
         self._written: set[tuple[str, str]] = set()
 
     def _load(
-        self, scenario: Scenario, url: str, sources: list[Source], seconds: float, pause_ms: float, of: str
+        self, scenario: Scenario, url: str, access: Access, seconds: float, pause_ms: float, of: str
     ) -> Load:
         self._turns += 1
         prepared = self._folder / f"{of}-{scenario.name}.requests"
         if scenario.fresh or (of, scenario.name) not in self._written:
-            write(scenario, Given(sources, seconds, self._turns), prepared)
+            write(scenario, Given(access, seconds, self._turns), prepared)
             self._written.add((of, scenario.name))
         generator = Wrk(scenario.connections, 1, 0)
         more = (str(scenario.keys), f"{pause_ms:.3f}")
         return generator.send(url, LUA, prepared, self._folder, seconds, self._turns, more)
 
     def noop(
-        self, url: str, pid: int, scenario: Scenario, sources: list[Source], number: int, seconds: float
+        self, url: str, pid: int, scenario: Scenario, access: Access, number: int, seconds: float
     ) -> Turn:
         """A turn of the bare server."""
         process = psutil.Process(pid)
         before = process.cpu_times()
-        load = self._load(scenario, url, sources, seconds, 0.0, "noop")
+        load = self._load(scenario, url, access, seconds, 0.0, "noop")
         after = process.cpu_times()
         row = load.rows[0]
         used = after.user + after.system - before.user - before.system
@@ -100,7 +102,7 @@ class Bench:
         self,
         headgate: Headgate,
         scenario: Scenario,
-        sources: list[Source],
+        access: Access,
         number: int,
         *,
         pause_ms: float = 0.0,
@@ -111,7 +113,7 @@ class Bench:
         headgate.counts_at_rest()
         counted_before = _counters(headgate)
         before, used_before = headgate.counts(), headgate.usage()
-        load = self._load(scenario, headgate.url, sources, seconds or self._seconds, pause_ms, of)
+        load = self._load(scenario, headgate.url, access, seconds or self._seconds, pause_ms, of)
         # What wrk dropped at the end of its time is still in work, and counted: so is its CPU.
         headgate.counts_at_rest()
         used, counted = headgate.usage(), _counters(headgate)
@@ -139,11 +141,13 @@ def _counters(headgate: Headgate) -> dict[str, float]:
     time.sleep(1.1)
     with urllib.request.urlopen(f"{headgate.admin}/metrics", timeout=10) as answer:
         text = answer.read().decode()
-    found = dict.fromkeys(COUNTERS.values(), 0.0)
+    found = dict.fromkeys((*COUNTERS.values(), *LOOKUPS.values()), 0.0)
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in COUNTERS:
                 found[COUNTERS[sample.name]] += sample.value
+            elif sample.name == "headgate_key_lookups_total" and sample.labels["found"] in LOOKUPS:
+                found[LOOKUPS[sample.labels["found"]]] += sample.value
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -11,21 +12,38 @@ import pytest
 
 from bench.cost import figures, pictures
 from bench.cost.__main__ import arguments
-from bench.cost.requests import KEY_MARK, SCENARIOS, Given, Scenario, body, write
+from bench.cost.requests import CONTRACTS, KEY_MARK, SCENARIOS, Access, Given, Scenario, body, write
 from bench.cost.turns import Turn
 from bench.generators import MARK
 from bench.instance import Source
-from daemon.events import datafly
+from daemon.events import datafly, resultfly, tracklayer
+from daemon.events.contract.definition import contract_of
+from daemon.events.contract.validator import Validator
 from daemon.events.signatures import check_datafly
 
 SOURCE = Source("src_1", "dk_test_" + "a" * 32, "https://shop-0.example", "sk_" + "b" * 32)
-GIVEN = Given([SOURCE], 0.01, 7)
+ACCESS = Access([SOURCE], "cdp_test_" + "c" * 32, str(uuid.UUID(int=5)), "tl_test_" + "d" * 32)
+GIVEN = Given(ACCESS, 0.01, 7)
 
 
 def parsed(request: bytes) -> tuple[str, dict[str, str], bytes]:
     head, _, data = request.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     return first, dict(line.split(": ", 1) for line in lines), data
+
+
+def taken(scenario: str, data: bytes) -> None:
+    """As the product takes it."""
+    match scenario:
+        case "cdp":
+            contracts = {name: Validator(name, contract_of(one)) for name, one in CONTRACTS.items()}
+            event = resultfly.decode(data)
+            assert resultfly.identifiers(event, "")
+            resultfly.check_contract(event, contracts)
+        case "tracklayer":
+            assert tracklayer.decode(data).merchant_id == ACCESS.merchant_id
+        case _:
+            datafly.decode_server(data)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
@@ -46,7 +64,7 @@ def test_requests_are_whole_and_of_their_size(scenario: Scenario) -> None:
         for event in events:
             size = len(json.dumps(event, separators=(",", ":")))
             assert wanted - 5 <= size <= wanted + 30, "as the row says"
-            datafly.decode_server(json.dumps(event).encode())
+            taken(scenario.name, json.dumps(event).encode())
         assert (MARK in data.decode()) == (scenario.name not in ("no-id", "hmac"))
         assert (KEY_MARK in headers.get("Authorization", "")) == bool(scenario.keys)
 
@@ -60,7 +78,7 @@ def test_signatures_are_good_and_no_id_comes_twice() -> None:
         now_ms = int(headers["X-Timestamp"])
         check_datafly(SOURCE.secret.encode(), headers["X-Signature"], headers["X-Timestamp"], data, now_ms)
         seen.add(json.loads(data)["messageId"])
-    other = [parsed(one)[2] for one in scenario.make(Given([SOURCE], 0.01, 8), random.Random(1))]
+    other = [parsed(one)[2] for one in scenario.make(Given(ACCESS, 0.01, 8), random.Random(1))]
     assert len(seen) == 200
     assert not seen & {json.loads(data)["messageId"] for data in other}
 
