@@ -24,6 +24,9 @@ from daemon.frontend.refusal import Headers, Refusal, unavailable
 from daemon.frontend.reply import CLOSE, Reply
 from daemon.frontend.rsgi import RequestHeaders, Scope, Transport
 
+#: As names of their own: a member of an Enum is looked up through its metaclass, ten times as slowly.
+_UNAVAILABLE = Outcome.UNAVAILABLE
+
 log = logging.getLogger(__name__)
 
 
@@ -75,48 +78,51 @@ class EventEndpoint(ABC):
         self._seconds = kit.accounts.metrics.requests.at(label)
 
     async def __call__(self, scope: Scope, transport: Transport) -> None:
-        """Answer one request."""
-        if scope.method != self.method:
-            self.other_method(scope, transport)
-            return
-        call = Call(scope, transport, scope.headers, perf_counter())
-        kit = self.kit
-        accounts = self._accounts
-        accounts.began()
-        outcome = Outcome.UNAVAILABLE
+        """Answer one request. Never raises: what is not answered is a fault of ours, and logged."""
         try:
-            if kit.gate.why:
-                raise kit.gate.refusal()
-            if accounts.requests > self._requests_max:
-                raise kit.gate.too_many()
-            reply = await self.steps(call)
-        except asyncio.CancelledError:
-            # The process ends before the request did; granian would say 500 for us.
-            reply = self._refused(call, unavailable("this process is ending; try again", 1.0))
-            transport.response_bytes(reply.status, [*reply.headers, CLOSE], reply.body)
-            raise
-        except CallerGone:
-            # Perhaps it closed only its own direction, and waits for what we say.
-            outcome = Outcome.TIMEOUT
-            call.unread = False
-            cut_short = "the body ended before it was complete"
-            reply = self._refused(call, Refusal(Outcome.INVALID_PAYLOAD, cut_short, [CLOSE]))
-        except Exception as error:  # noqa: BLE001  every failure has its answer, see _refusal
-            refusal = _refusal(error)
-            outcome = refusal.outcome
-            reply = self._refused(call, refusal)
-        finally:
-            accounts.finished(outcome, call.left)
-        if call.unread or kit.draining:
-            discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
-            if kit.draining or (not discard and call.body_length):
-                reply.headers.append(CLOSE)
-        else:
-            discard = False
-        transport.response_bytes(reply.status, reply.headers, reply.body)
-        self._seconds.observe(perf_counter() - call.started)
-        if discard:
-            await kit.bodies.discard(transport)
+            if scope.method != self.method:
+                self.other_method(scope, transport)
+                return
+            call = Call(scope, transport, scope.headers, perf_counter())
+            kit = self.kit
+            accounts = self._accounts
+            accounts.began()
+            outcome = _UNAVAILABLE
+            try:
+                if kit.gate.why:
+                    raise kit.gate.refusal()
+                if accounts.requests > self._requests_max:
+                    raise kit.gate.too_many()
+                reply = await self.steps(call)
+            except asyncio.CancelledError:
+                # The process ends before the request did; granian would say 500 for us.
+                reply = self._refused(call, unavailable("this process is ending; try again", 1.0))
+                transport.response_bytes(reply.status, [*reply.headers, CLOSE], reply.body)
+                raise
+            except CallerGone:
+                # Perhaps it closed only its own direction, and waits for what we say.
+                outcome = Outcome.TIMEOUT
+                call.unread = False
+                cut_short = "the body ended before it was complete"
+                reply = self._refused(call, Refusal(Outcome.INVALID_PAYLOAD, cut_short, [CLOSE]))
+            except Exception as error:  # noqa: BLE001  every failure has its answer, see _refusal
+                refusal = _refusal(error)
+                outcome = refusal.outcome
+                reply = self._refused(call, refusal)
+            finally:
+                accounts.finished(outcome, call.left)
+            if call.unread or kit.draining:
+                discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
+                if kit.draining or (not discard and call.body_length):
+                    reply.headers.append(CLOSE)
+            else:
+                discard = False
+            transport.response_bytes(reply.status, reply.headers, reply.body)
+            self._seconds.observe(perf_counter() - call.started)
+            if discard:
+                await kit.bodies.discard(transport)
+        except Exception as error:  # noqa: BLE001  whatever it is, the process goes on
+            unanswered(scope, error)
 
     def found(self, call: Call, events: int) -> None:
         """The request holds `events` ≥ 1 events: from now on each has an outcome of its own."""
@@ -152,6 +158,15 @@ class EventEndpoint(ABC):
             reply.headers += call.cors
         self.kit.accounts.refused(refusal.outcome, reply.status, call.scope.path, refusal.message, request_id)
         return reply
+
+
+def unanswered(scope: Scope, error: Exception) -> None:
+    """Log that a request got no answer: a fault of ours, unless the caller has hung up."""
+    # granian's own exceptions, which only `server` may import by type
+    if type(error).__name__ in ("RSGIProtocolClosed", "RSGIProtocolError"):
+        log.debug("the caller hung up before the answer", extra={"path": scope.path})
+    else:
+        log.error("a request was not answered", extra={"path": scope.path}, exc_info=error)
 
 
 def _refusal(error: Exception) -> Refusal:

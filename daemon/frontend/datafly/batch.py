@@ -23,6 +23,9 @@ from daemon.frontend.refusal import Headers, Refusal, unavailable
 from daemon.frontend.reply import JSON, Reply
 from daemon.ports import Source
 
+#: As names of their own: a member of an Enum is looked up through its metaclass, ten times as slowly.
+_ACCEPTED = Outcome.ACCEPTED
+
 
 class BatchEndpoint(SignedEndpoint):
     """Signed batches, and batches with a pipeline key."""
@@ -83,7 +86,7 @@ class BatchEndpoint(SignedEndpoint):
         durability = "kafka"
         waits_s: list[float] = []
         for index, work in works.items():
-            if work.outcome is Outcome.ACCEPTED:
+            if work.outcome is _ACCEPTED:
                 accepted += 1
                 if work.durability == "local":
                     durability = "local"
@@ -92,7 +95,7 @@ class BatchEndpoint(SignedEndpoint):
             else:
                 waits_s.append(work.retry_after_s)
                 errors.append(ItemError(index, "not durable now; send this event again"))
-        self.ended_if(call, Outcome.ACCEPTED, accepted)
+        self.ended_if(call, _ACCEPTED, accepted)
         self.ended_if(call, Outcome.DUPLICATE, duplicates)
         if waits_s and not accepted and not duplicates:
             raise unavailable("the batch could not be made durable now; try again", max(waits_s))

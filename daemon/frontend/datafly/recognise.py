@@ -64,7 +64,9 @@ class Recogniser:
         now_s = kit.now()
         headers = call.headers
         sent = self._cookies(headers.get("cookie"))
-        visitor, fresh, cookie = self._visitor(anonymous_id, sent.visitor, event.anonymousId)
+        visitor, fresh, cookie = sent.visitor, False, None
+        if visitor is None or anonymous_id is not None:
+            visitor, fresh, cookie = self._visitor(anonymous_id, visitor, event.anonymousId)
         url = datafly.page_url(event) or headers.get("referer")
         clicks = clickids.from_url(url) if url and "?" in url else _NOTHING
         made = learn_once = learn = _NOTHING
