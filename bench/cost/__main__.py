@@ -118,7 +118,7 @@ class Run:
 
         from tests.servers.kafka import KafkaServer
 
-        server = KafkaServer(self._folder / "kafka")
+        server = KafkaServer(self._folder / "broker")
         try:
             asyncio.run(server.start())
         except pytest.skip.Exception as why:
