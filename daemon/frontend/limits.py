@@ -19,9 +19,7 @@ async def take(limiter: RateLimiter, caller: Limited, limits: Limits) -> None:
     """Take one request out of the caller's bucket, or refuse (429) with when to come back."""
     rate_per_s = caller.rate_per_s or limits.rate_per_s
     burst = caller.burst or limits.burst
-    wait_s = limiter.take(caller.id, rate_per_s, burst)
-    if wait_s is None:
-        wait_s = await limiter.acquire(caller.id, rate_per_s, burst)
+    wait_s = await limiter.acquire(caller.id, rate_per_s, burst)
     if wait_s > 0:
         retry_s = whole_seconds(wait_s)
         raise Refusal(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Protocol
 
+from msgspec import Struct
+
 #: Life of a lease in Redis, seconds: so long are the tokens of a crashed frontend lost.
 LEASE_LIFE_S = 1.0
 #: Life of a lease in the book, counted from before the call: ends first, whatever the clocks do in between.
@@ -45,37 +47,32 @@ class Waiter(Protocol):
         ...
 
 
-class Slot:
+class Slot(Struct, gc=False):
     """One name's limit as this frontend sees it."""
 
-    __slots__ = (
-        "burst", "deadline", "held", "listed", "local_at", "local_tokens", "name", "owed", "pace", "paced_at",
-        "rate", "refused_until", "used", "used_at", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, name: str, rate: float, burst: int, now: float) -> None:
-        self.name = name
-        self.rate = rate
-        self.burst = burst
-        #: tokens to use without asking, until `deadline`
-        self.held = 0
-        self.deadline = 0.0
-        #: tokens used in this interval of the pace, and when the last one was
-        self.used = 0
-        self.used_at = now
-        #: whether the next call has a row for it; always so while `held` or `used` is not 0
-        self.listed = False
-        #: nothing is to be had before this
-        self.refused_until = 0.0
-        #: tokens used per renewal interval, smoothed
-        self.pace = 0.0
-        self.paced_at = now
-        self.waiting: list[Waiter] = []
-        #: the local share's bucket, while Redis is away; -1 before its first use
-        self.local_tokens = -1.0
-        self.local_at = 0.0
-        #: granted from the local share and not told to Redis yet
-        self.owed = 0
+    name: str
+    rate: float
+    burst: int
+    #: when the last token was used, and since when `used` counts
+    used_at: float
+    paced_at: float
+    #: tokens to use without asking, until `deadline`
+    held: int = 0
+    deadline: float = 0.0
+    #: tokens used in this interval of the pace
+    used: int = 0
+    #: whether the next call has a row for it; always so while `held` or `used` is not 0
+    listed: bool = False
+    #: nothing is to be had before this
+    refused_until: float = 0.0
+    #: tokens used per renewal interval, smoothed
+    pace: float = 0.0
+    waiting: list[Waiter] = []
+    #: the local share's bucket, while Redis is away; -1 before its first use
+    local_tokens: float = -1.0
+    local_at: float = 0.0
+    #: granted from the local share and not told to Redis yet
+    owed: int = 0
 
 
 class LeaseBook:
@@ -91,6 +88,8 @@ class LeaseBook:
         self._listed: list[Slot] = []
         self._calling: Sequence[Slot] = ()
         self._owing: list[Slot] = []
+        #: whether somebody waits for a call that is not on its way
+        self._asked = False
         self.returning = False
 
     # --- taking -------------------------------------------------------------------------------------
@@ -117,7 +116,7 @@ class LeaseBook:
             if slot is None:
                 if len(self.young) >= NAMES_MAX // 2:
                     self.turn(now)
-                slot = Slot(name, rate, burst, now)
+                slot = Slot(name, rate, burst, now, now)
             self.young[name] = slot
         if slot.rate != rate or slot.burst != burst:
             slot.rate, slot.burst = rate, burst
@@ -127,7 +126,10 @@ class LeaseBook:
     def wait(self, slot: Slot, waiter: Waiter) -> None:
         """Ask for one token with the next call, on behalf of `waiter`."""
         slot.waiting.append(waiter)
-        self._list(slot)
+        self._asked = True
+        if not slot.listed:
+            slot.listed = True
+            self._listed.append(slot)
 
     def take_local(self, name: str, rate: float, burst: int, now: float) -> float:
         """Take from this frontend's own share of the limit: rate and burst divided by the frontends."""
@@ -156,7 +158,7 @@ class LeaseBook:
     @property
     def hurry(self) -> bool:
         """Whether somebody waits, or a full call's worth is listed: then the next call goes soon."""
-        return len(self._listed) > ROWS_MAX or any(slot.waiting for slot in self._listed)
+        return self._asked or len(self._listed) > ROWS_MAX
 
     @property
     def held(self) -> int:
@@ -168,41 +170,55 @@ class LeaseBook:
         assert not self._calling, "one call at a time"
         if now - self._turned_at >= GENERATION_S:
             self.turn(now)
+        self._asked = False
         if len(self._listed) > ROWS_MAX:
             # Who waits goes first.
             self._listed.sort(key=lambda slot: not slot.waiting)
-        slots, self._listed = self._listed[:ROWS_MAX], self._listed[ROWS_MAX:]
+            slots, self._listed = self._listed[:ROWS_MAX], self._listed[ROWS_MAX:]
+            self._asked = bool(self._listed[0].waiting)
+        else:
+            slots, self._listed = self._listed, []
         self._calling = slots
-        return [self._row(slot, now) for slot in slots]
+        rows: list[Row] = []
+        half_s, returning = self.renew_s * 0.5, self.returning
+        for slot in slots:
+            slot.listed = False
+            held = slot.held
+            if held and now >= slot.deadline:
+                held = slot.held = 0
+            if now - slot.paced_at >= half_s:
+                # Calls in between (somebody had to ask) don't count as an interval.
+                self._pace(slot, now)
+            keep = target = 0
+            if slot.pace >= 1 and not returning:
+                # Slow names hold nothing in stock, so that a small bucket is exact over all frontends.
+                target = min(int(slot.pace * _SLICE_FACTOR) + 1, slot.burst // (2 * self.frontends))
+                keep = slot.held = min(held, target)
+            elif held:
+                slot.held = 0
+            owed, slot.owed = slot.owed, 0
+            idle_us = int((now - slot.used_at) * 1e6)  # rounded down: rather too little refill than too much
+            rows.append(
+                (slot.name, slot.rate, slot.burst, keep, held - keep, len(slot.waiting), target - keep, owed, idle_us)
+            )  # fmt: skip
+        return rows
 
-    def _row(self, slot: Slot, now: float) -> Row:
-        slot.listed = False
-        if slot.held and now >= slot.deadline:
-            slot.held = 0
+    def _pace(self, slot: Slot, now: float) -> None:
+        """Take the interval that ends now into the pace."""
         elapsed = now - slot.paced_at
-        if elapsed >= self.renew_s * 0.5:
-            # Calls in between (somebody had to ask) don't count as an interval.
-            latest = slot.used * self.renew_s / elapsed
-            slot.pace += (latest - slot.pace) * (_PACE_WEIGHT if elapsed < 4 * self.renew_s else 1.0)
-            slot.paced_at, slot.used = now, 0
-        need = len(slot.waiting)
-        target = 0
-        if slot.pace >= 1 and not self.returning:
-            # Slow names hold nothing in stock, so that a small bucket is exact over all frontends.
-            target = min(int(slot.pace * _SLICE_FACTOR) + 1, slot.burst // (2 * self.frontends))
-        keep = min(slot.held, target)
-        back, slot.held = slot.held - keep, keep
-        owed, slot.owed = slot.owed, 0
-        idle_us = int((now - slot.used_at) * 1e6)  # rounded down: rather too little refill than too much
-        return (slot.name, slot.rate, slot.burst, keep, back, need, target - keep, owed, idle_us)
+        latest = slot.used * self.renew_s / elapsed
+        slot.pace += (latest - slot.pace) * (_PACE_WEIGHT if elapsed < 4 * self.renew_s else 1.0)
+        slot.paced_at, slot.used = now, 0
 
     def granted(self, rows: Sequence[Row], reply: Sequence[int], asked_at: float, now: float) -> None:
         """The reply to `rows`, which were made at `asked_at`."""
         slots, self._calling = self._calling, ()
-        for index, (slot, row) in enumerate(zip(slots, rows, strict=True)):
-            count, wait_us = reply[2 * index], reply[2 * index + 1]
+        deadline = asked_at + HELD_LIFE_S
+        answers = iter(reply)
+        for slot, row in zip(slots, rows, strict=True):
+            count, wait_us = next(answers), next(answers)
             slot.held += count
-            slot.deadline = asked_at + HELD_LIFE_S
+            slot.deadline = deadline
             if count < row[5] + row[6]:
                 # Dry. Asking for each token as it drips in would be a call per request; the bucket keeps
                 # what drips in meanwhile, as long as it is not full (hence half its filling time).
@@ -210,10 +226,16 @@ class LeaseBook:
                 slot.refused_until = now + max(wait_us / 1e6, pause)
             else:
                 slot.refused_until = 0.0
-            self._settle(slot, row[5], now)
-            if row[3] + count or slot.waiting:
+            if slot.waiting:
+                self._settle(slot, row[5], now)
+            elif now >= deadline:
+                slot.held = 0
+            if (row[3] + count or slot.waiting) and not slot.listed:
                 # Redis takes these for held until it hears otherwise.
-                self._list(slot)
+                slot.listed = True
+                self._listed.append(slot)
+            if slot.waiting:
+                self._asked = True
 
     def _settle(self, slot: Slot, asked: int, now: float) -> None:
         """Answer the `asked` first of those who wait, and who came since then as far as that is known."""
@@ -222,6 +244,15 @@ class LeaseBook:
             # This process was stopped, or starved, since it asked. Nobody was refused: they ask again.
             slot.held = 0
         waiting, slot.waiting = slot.waiting, []
+        if len(waiting) <= slot.held:
+            # As nearly always: there is one for each.
+            for waiter in waiting:
+                if not waiter.done():
+                    slot.held -= 1
+                    slot.used += 1
+                    waiter.set_result(0.0)
+            slot.used_at = now
+            return
         dry = now < slot.refused_until
         for index, waiter in enumerate(waiting):
             if waiter.done():

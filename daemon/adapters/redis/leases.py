@@ -52,6 +52,7 @@ class LeasedRateLimiter:
         self._prefix = f"{settings.redis.prefix}l:"
         self._book = LeaseBook(frontends, settings.limits.lease_s, clock())
         self._name = secrets.token_hex(6)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._local = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -66,6 +67,7 @@ class LeasedRateLimiter:
 
     async def start(self) -> None:
         """Nothing to open: the wire is started by whoever made it."""
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Give back what is held, if Redis is there."""
@@ -100,14 +102,19 @@ class LeasedRateLimiter:
         return book.take(name, rate_per_s, burst, self._clock())
 
     async def acquire(self, name: str, rate_per_s: float, burst: int) -> float:
-        answer = self.take(name, rate_per_s, burst)
-        if answer is not None:
-            return answer
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[float] = loop.create_future()
+        if self._stopping or self._goes_local():
+            return self._take_local(name, rate_per_s, burst)
         book = self._book
-        book.wait(book.slot(name, rate_per_s, burst, self._clock()), future)
-        self._wake(max(loop.time(), self._called_at + _ASK_GAP_S))
+        slot = book.slot(name, rate_per_s, burst, now := self._clock())
+        if slot.held or now < slot.refused_until:
+            answer = book.take(name, rate_per_s, burst, now)
+            if answer is not None:
+                return answer
+        loop = self._loop or asyncio.get_running_loop()
+        future: asyncio.Future[float] = loop.create_future()
+        book.wait(slot, future)
+        if self._call is None:
+            self._wake(max(loop.time(), self._called_at + _ASK_GAP_S))
         return await future
 
     # --- while Redis is away ------------------------------------------------------------------------
