@@ -80,7 +80,9 @@ def test_roles_are_those_that_the_document_names(families: list[Metric]) -> None
         for entry in group.entries:
             if entry.label != "role":
                 assert roles[entry.name] <= named, entry.name
-    assert {"frontend", "publisher", "processor", "supervisor", "embedded"} == roles["headgate_process_cpu_seconds"]
+    assert {"frontend", "publisher", "processor", "supervisor", "embedded"} == roles[
+        "headgate_process_cpu_seconds"
+    ]
 
 
 def test_counts_are_what_was_sent(exposition: str) -> None:

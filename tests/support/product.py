@@ -322,7 +322,9 @@ class Product:
 
         def balanced() -> Metrics | None:
             now = self.metrics()
-            assert now.in_work >= 0, f"{-now.in_work} events ended that never came: {now.received} {now.outcomes}"
+            assert now.in_work >= 0, (
+                f"{-now.in_work} events ended that never came: {now.received} {now.outcomes}"
+            )
             return now if now.in_work == 0 else None
 
         return until(balanced, "the accounts balance", 15.0)
