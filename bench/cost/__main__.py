@@ -5,6 +5,7 @@
     make bench-cost BENCH_ARGS='--scenario single batch-100'  these alone
     make bench-cost BENCH_ARGS='--rounds 5 --seconds 6'       more of it
     make bench-cost BENCH_ARGS='--no-kafka --json figures.json'
+    make bench-cost BENCH_ARGS='--scaling'                    also against keys, connections, size and frontends
 
 The unit is CPU per request of bench/noop.py: granian with one event loop, which reads the body and answers. Every
 turn of Headgate has a turn of the bare server right before it, in several rounds, under the same generator (wrk), so
@@ -25,7 +26,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.children import BenchError, Child
-from bench.cost import figures
+from bench.cost import figures, idle, limits, scaling
 from bench.cost.keys import make_keys
 from bench.cost.requests import CONTRACTS, SCENARIOS, SINGLE, Access, Scenario
 from bench.cost.turns import Bench, Turn, as_json
@@ -70,6 +71,15 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--connections", type=int, help="in place of the scenarios' own numbers")
     parser.add_argument("--no-mock", action="store_true", help="leave the mock broker's part out")
     parser.add_argument("--no-kafka", action="store_true", help="leave the real Kafka's part out")
+    parser.add_argument(
+        "--no-limits", action="store_true", help="leave out: limits at 4 frontends and 1,000 keys"
+    )
+    parser.add_argument(
+        "--no-idle", action="store_true", help="leave out: 10,000 connections that do nothing"
+    )
+    parser.add_argument(
+        "--scaling", action="store_true", help="also: against keys, connections, size, frontends"
+    )
     parser.add_argument(
         "--json", metavar="FILE", help="all figures as JSON; - for stdout (tables go to stderr then)"
     )
@@ -108,9 +118,37 @@ class Run:
                 ) as mock:
                     broker = mock.answer()["mock_kafka"]
                     found["parts"]["mock"] = self._part("mock broker", "mock", broker, self._scenarios, where)
+                    if self._given.scaling:
+                        found["scaling"] = {
+                            axis.name: self._axis(axis, broker, where) for axis in scaling.AXES
+                        }
             if not self._given.no_kafka:
                 found["parts"]["kafka"] = self._kafka(where)
+        if not self._given.no_limits:
+            found["limits"] = self._alone("limits", limits.measure)
+        if not self._given.no_idle:
+            found["idle"] = self._alone("idle", idle.measure)
         return found
+
+    def _alone(self, name: str, measure: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+        """A measurement with a Headgate of its own settings."""
+        folder = self._folder / name
+        folder.mkdir()
+        found = measure(folder)
+        self.wrong += found["wrong"]
+        said = (f"{key} {_short(value)}" for key, value in found.items() if key != "wrong")
+        self._console.print(f"{name}: {', '.join(said)}")
+        return found
+
+    def _axis(self, axis: scaling.Axis, broker: str, noop: tuple[str, int]) -> dict[str, Any]:
+        """The cost at each point of an axis."""
+        rows = []
+        for number, group in enumerate(axis.groups):
+            scenarios = [point.scenario for point in group.points]
+            name = f"scaling-{axis.name}-{number}"
+            part = self._part(axis.title, name, broker, scenarios, noop, frontends=group.frontends)
+            rows += [{"at": point.at, **row} for point, row in zip(group.points, part["rows"], strict=True)]
+        return {"title": axis.title, "axis": axis.unit, "rows": rows}
 
     def _kafka(self, noop: tuple[str, int]) -> dict[str, Any] | None:
         # A test's server: it knows how to get Kafka, and where it is not to be had.
@@ -139,13 +177,14 @@ class Run:
         noop: tuple[str, int],
         *,
         half: bool = False,
+        frontends: int | None = None,
     ) -> dict[str, Any]:
         given, console = self._given, self._console
         folder = self._folder / name
         folder.mkdir()
         overrides = {
             "HEADGATE_MODE": "development",
-            "HEADGATE_FRONTEND__COUNT": str(given.frontends),
+            "HEADGATE_FRONTEND__COUNT": str(frontends or given.frontends),
             "HEADGATE_KAFKA__BROKERS": broker,
         }
         turns: dict[str, list[Turn]] = {one.name: [] for one in scenarios}
@@ -245,6 +284,10 @@ def _with_connections(scenario: Scenario, connections: int) -> Scenario:
         scenario.keys,
         scenario.fresh,
     )
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _interrupted(number: int, _: object) -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bench.cost import figures, pictures
+from bench.cost import figures, limits, pictures, scaling
 from bench.cost.__main__ import arguments
 from bench.cost.requests import CONTRACTS, KEY_MARK, SCENARIOS, Access, Given, Scenario, body, write
 from bench.cost.turns import Turn
@@ -148,3 +148,29 @@ def test_arguments_are_bounded(capsys: pytest.CaptureFixture[str]) -> None:
             arguments(bad)
         assert ended.value.code == 2
     assert "must be between" in capsys.readouterr().err
+
+
+def test_the_law_is_looked_at_over_every_window() -> None:
+    # 2 per second and a burst of 3: sent and answered at the same moment
+    steady = [(float(n) / 2, float(n) / 2) for n in range(20)]
+    assert limits.over(steady, 2.0, 3) <= 0
+    assert limits.over([(0.0, 0.0)] * 3, 2.0, 3) == 0
+    assert limits.over([(0.0, 0.0)] * 4, 2.0, 3) == 1
+    late = [*steady, (5.0, 5.0), (5.0, 5.0), (5.0, 5.0)]
+    assert limits.over(late, 2.0, 3) > 0, "a burst in the middle, on top of a steady rate"
+    # an answer that came late leaves room for what it was granted by
+    assert limits.over([(0.0, 0.0)] * 3 + [(0.0, 0.5)], 2.0, 3) <= 0
+
+
+def test_under_is_what_was_allowed_and_not_given() -> None:
+    grants = {key: [(0.0, 0.0)] * 9 for key in range(10)}
+    assert limits.under(limits.Asked(grants, 200, 110, 4.0), 10, 2.0, 2) == pytest.approx(0.1)
+
+
+def test_axes_change_one_thing_each() -> None:
+    names = [point.scenario.name for axis in scaling.AXES for group in axis.groups for point in group.points]
+    assert len(names) == 15
+    for axis in scaling.AXES:
+        for group in axis.groups:
+            for point in group.points:
+                assert next(iter(point.scenario.make(GIVEN, random.Random(1)))).startswith(b"POST /v1/t ")
