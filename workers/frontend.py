@@ -39,6 +39,9 @@ from daemon.observe.catalog import GateMetrics, IngestMetrics, OutboxMetrics, St
 
 log = logging.getLogger(__name__)
 
+#: Between looks whether requests still come while the process takes leave, seconds.
+LOOK_S = 0.02
+
 #: Collections per generation: the hot path makes no cycles, so the collector seldom finds anything.
 GC_THRESHOLDS = (50_000, 20, 50)
 
@@ -116,8 +119,7 @@ async def frontend(ctx: ChildContext) -> None:
     limit_s = await ctx.drain_requested()
     deadline_s = asyncio.get_running_loop().time() + limit_s
     kit.draining = True
-    # in this window replies carry `Connection: close`, so that callers go elsewhere by themselves
-    await asyncio.sleep(min(settings.server.drain_window_s, limit_s / 4))
+    await _take_leave(accounts, min(settings.server.drain_window_s, limit_s / 4))
     await server.stop(max(0.1, deadline_s - asyncio.get_running_loop().time() - 1.0))
     await ticker.idle()
     kit.bodies.stop()
@@ -129,6 +131,24 @@ async def frontend(ctx: ChildContext) -> None:
     await outbox.stop()
     await wire.stop()
     await pool.stop()
+
+
+async def _take_leave(accounts: Accounts, window_s: float) -> None:
+    """
+    In this window replies carry `Connection: close`, so that callers go elsewhere by themselves.
+
+    It is longer while requests still come, up to three times as long: a caller who paused, or had no CPU, has not been
+    told yet, and what he sends in the moment in which his connection is closed has no answer.
+    """
+    loop = asyncio.get_running_loop()
+    began = quiet_since = loop.time()
+    seen = accounts.metrics.received.total()
+    while (now := loop.time()) < began + window_s or (
+        now < began + 3 * window_s and now < quiet_since + window_s
+    ):
+        await asyncio.sleep(min(LOOK_S, window_s))
+        if (received := accounts.metrics.received.total()) != seen:
+            seen, quiet_since = received, loop.time()
 
 
 if __name__ == "__main__":

@@ -51,7 +51,12 @@ class Server(Section, frozen=True):
     body_timeout_s: Annotated[float, _meta("seconds for a whole request body", gt=0, le=600)] = 30.0
     drain_window_s: Annotated[
         float,
-        _meta("seconds in which a stopping frontend still answers, with Connection: close", ge=0, le=60),
+        _meta(
+            "seconds in which a stopping frontend still answers, with Connection: close; three times as long at most "
+            "while requests still come",
+            ge=0,
+            le=60,
+        ),
     ] = 0.5
     drain_limit_s: Annotated[
         float, _meta("seconds that a stopping process gets to finish what it accepted", gt=0, le=600)
