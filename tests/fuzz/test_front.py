@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from daemon.errors import LogUnavailable
 from tests.fuzz import corpus
 from tests.fuzz.http.attack import attack, replay
 from tests.fuzz.http.memory_keys import keys_of
@@ -35,6 +36,32 @@ async def test_a_short_attack(front: Front, caplog: pytest.LogCaptureFixture) ->
     assert reached >= {"browser", "batch", "cdp", "cdp batch", "page", "pixel", "signed", "track", "webhook"}
     await _at_rest(front)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_an_attack_while_nothing_can_be_kept(front: Front) -> None:
+    """No log, no stores: what could have been taken is a 503 with Retry-After in its product's shape, nothing else is."""
+    keys = keys_of(front)
+    front.outbox.error = LogUnavailable("no log takes events", retry_after_s=2.5)
+    front.visits.away = True
+    tally = await attack(front.port, keys, INPUTS // 3, seed=2)
+    front.keys.away = front.webhooks.away = front.merchants.away = front.contracts.away = True
+    tally.add(await attack(front.port, keys, INPUTS // 3, seed=3))
+    assert not tally.faults, [(fault.rule, fault.about, fault.sent[:1000]) for fault in tally.faults.values()]
+    refused = {kind for kind, outcomes in tally.outcomes.items() if outcomes["503"]}
+    assert refused >= {
+        "browser",
+        "batch",
+        "cdp",
+        "cdp batch",
+        "contracts",
+        "page",
+        "pixel",
+        "signed",
+        "track",
+        "webhook",
+    }
+    assert not front.outbox.records
+    await _at_rest(front)
 
 
 async def test_the_http_seeds(front: Front, caplog: pytest.LogCaptureFixture) -> None:

@@ -27,6 +27,10 @@ class Broken(AssertionError):
     """What came back is no HTTP."""
 
 
+class Cut(Broken):
+    """The connection ended within an answer."""
+
+
 class Answer(NamedTuple):
     """One answer; header names in lower case. `closing`: the server says that it is the connection's last."""
 
@@ -122,7 +126,7 @@ class Connection:
             async with asyncio.timeout(PATIENCE_S):
                 if not await self._more():
                     if self._held:
-                        raise Broken(f"closed in the middle of a head: {bytes(self._held[:300])!r}")
+                        raise Cut(f"closed in the middle of a head: {bytes(self._held[:300])!r}")
                     return None
         return self._take(at + 4)
 
@@ -130,7 +134,7 @@ class Connection:
         while len(self._held) < size:
             async with asyncio.timeout(PATIENCE_S):
                 if not await self._more():
-                    raise Broken(f"closed after {len(self._held)} of a body of {size} bytes")
+                    raise Cut(f"closed after {len(self._held)} of a body of {size} bytes")
         return self._take(size)
 
     async def _more(self) -> bool:
