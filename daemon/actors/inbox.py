@@ -12,6 +12,7 @@ frontends, who refuse what goes beyond their own bound. Nothing is dropped here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 #: Accepting again after the process ran out of file descriptors, seconds.
 ACCEPT_RETRY_S = 0.2
+
+#: For the frontends to read the last answers and close, seconds; one that hangs is not waited for.
+GOODBYE_S = 1.0
 
 #: Reading goes on when this share of the bound is free again; a small step would stop and go at each frame.
 RESUME_SHARE = 0.75
@@ -84,6 +88,8 @@ class Inbox:
         metrics.queue_bytes.read = lambda: float(self._bytes)
         metrics.connections.read = lambda: float(len(self._connections))
         self._connections: set[_Connection] = set()
+        self._nobody = asyncio.Event()
+        self._nobody.set()
         self._paused = False
         self._draining = False
         self._gathered: dict[str, dict[int, list[Record]]] = {}
@@ -117,7 +123,9 @@ class Inbox:
         """
         Read nothing more, finish and answer what was read, `limit_s` at most, then close.
 
-        What a frontend has sent and we have not read it sends again to our successor.
+        What a frontend has sent and we have not read it sends again to our successor. It closes first, after our
+        last answer: a frontend that writes to a closed socket loses the answers that it has not read yet, and
+        would send again what is on the log.
         """
         self._draining = True
         self._stop_listening()
@@ -131,6 +139,11 @@ class Inbox:
             if late:
                 log.warning("%d records were not durable in time; their frontends keep them", self._records)
                 await asyncio.wait(late)
+        for connection in self._connections:
+            connection.finish()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._nobody.wait()
         for connection in list(self._connections):
             connection.close()
 
@@ -180,6 +193,7 @@ class Inbox:
     def joined(self, connection: _Connection) -> None:
         """A frontend has connected."""
         self._connections.add(connection)
+        self._nobody.clear()
         if self._draining:
             connection.close()
             return
@@ -190,6 +204,8 @@ class Inbox:
     def left(self, connection: _Connection) -> None:
         """A frontend has gone; what it sent is still written."""
         self._connections.discard(connection)
+        if not self._connections:
+            self._nobody.set()
 
     def arrived(self, connection: _Connection, message: Publish) -> None:
         """A frame is here: it goes to the log with the others of this pass of the loop."""
@@ -300,6 +316,7 @@ class _Connection(asyncio.Protocol):
         self._reader: FrameReader[ToPublisher] = FrameReader(ToPublisher, frame_bytes_max)
         self._transport: asyncio.Transport | None = None
         self._who = "a frontend"
+        self._finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are like asyncio's but no subclass of them.
@@ -307,6 +324,8 @@ class _Connection(asyncio.Protocol):
         self._inbox.joined(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._finished:
+            return  # our successor gets it
         try:
             messages = self._reader.feed(data)
         except FrameError as error:
@@ -344,6 +363,13 @@ class _Connection(asyncio.Protocol):
     def resume(self) -> None:
         """Read again."""
         if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Nothing comes after what was said; the frontend reads it and closes."""
+        self._finished = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
             self._transport.resume_reading()
 
     def close(self) -> None:

@@ -171,6 +171,11 @@ class Link(asyncio.Protocol):
             else:
                 self._on_answer(self, message)
 
+    def eof_received(self) -> None:
+        # A publisher that takes leave: all its answers are read, and it reads nothing that we still hold.
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_lost(self, _exc: Exception | None) -> None:
         self._transport = None
         self._lost.set()

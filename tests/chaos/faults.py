@@ -305,7 +305,7 @@ def _disk_full(stage: Stage, fault: Fault, played: Played) -> None:
         stage.fill_disk()
         try:
             refused_s, retry_after = _until_refused(stage, event)
-            until(lambda: product.readyz()[0] == 503, "/readyz tells of it", PATIENCE_S)
+            until(lambda: _red_when_full(stage), "/readyz tells of it", PATIENCE_S)
             if refused_s > FULL_ANSWER_S:
                 played.failed = f"a refusal took {refused_s:.1f} s"
             if retry_after < 1:
@@ -323,6 +323,12 @@ def _disk_full(stage: Stage, fault: Fault, played: Played) -> None:
     finally:
         stage.kafka.resume()
     stage.kafka_up()
+
+
+def _red_when_full(stage: Stage) -> bool:
+    """Whether /readyz is 503. What the log gives back of its own (its WAL, emptied) is filled too, or it is not full."""
+    stage.fill_disk()
+    return stage.product.readyz()[0] == 503
 
 
 def _until_refused(stage: Stage, event: dict[str, str]) -> tuple[float, int]:

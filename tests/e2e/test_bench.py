@@ -64,6 +64,7 @@ def test_a_run_on_the_mock_broker(tmp_path: Path) -> None:
         "supervisor": 1,
         "frontend": 2,
         "publisher": 1,
+        "processor": 1,
         "embedded": 1,
     }
     assert found["processes"]["frontend"]["cpu_s"] > 0

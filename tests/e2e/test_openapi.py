@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import hmac
@@ -127,7 +128,8 @@ class Caller:
                 "merchant_id": self.merchant["merchant_id"],
             }
         if case.path.startswith("/v1/cdp/events"):
-            # the document can't know which event types are registered
+            # the document can't know which event types are registered; a body may be its own example
+            case.body = copy.deepcopy(case.body)
             for event in [case.body, *_items(case.body)]:
                 if isinstance(event, dict) and {"source", "eventType"} <= event.keys():
                     if isinstance(event["eventType"], str):

@@ -45,6 +45,7 @@ def padded(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 def composed(text: str) -> bool:
+    """Of a text as it is sent: a change of case takes some letters apart (U+1E96 has no capital of its own)."""
     return unicodedata.is_normalized("NFC", text.lower())
 
 
@@ -102,7 +103,7 @@ def test_dates_of_birth_are_those_of_the_sdk(value: str) -> None:
 
 
 @MANY
-@given(padded(WORDS))
+@given(padded(WORDS).filter(composed))
 def test_names_are_those_of_the_sdk(value: str) -> None:
     agree("fn", "first_name", value)
     agree("ln", "last_name", value)
@@ -110,7 +111,7 @@ def test_names_are_those_of_the_sdk(value: str) -> None:
 
 @MANY
 @given(
-    padded(st.lists(st.one_of(WORDS, st.text("0123456789.-() ", max_size=5))).map("".join).filter(composed))
+    padded(st.lists(st.one_of(WORDS, st.text("0123456789.-() ", max_size=5))).map("".join)).filter(composed)
 )
 def test_cities_are_those_of_the_sdk(value: str) -> None:
     agree("ct", "city", value)

@@ -393,6 +393,41 @@ async def test_a_drain_answers_what_was_read_before_it_closes(street: Street) ->
     await draining
 
 
+async def test_who_writes_to_a_publisher_that_leaves_still_reads_its_answer(street: Street) -> None:
+    """Else it would send again what is on the log: a copy for nothing."""
+    inbox = street.open()
+    reader, writer = await asyncio.open_unix_connection(street.paths[0])
+    writer.write(pack(Publish(1, "t", [batch(0, "a")])))
+    await until(lambda: street.logs[0].ids(0) == ["a"], "the first frame")
+    draining = asyncio.create_task(inbox.drain(PATIENCE_S))
+    await asyncio.sleep(0.05)
+    for number in range(2, 5):
+        writer.write(pack(Publish(number, "t", [batch(0, f"late {number}")])))
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_S):
+        said = await reader.read()  # up to its end
+    assert pack(Ack(1, "kafka")) in said
+    assert not draining.done()
+    writer.close()
+    await writer.wait_closed()
+    await draining
+    street.inboxes[0] = None
+    assert street.logs[0].ids(0) == ["a"]
+
+
+async def test_a_frontend_that_does_not_leave_is_not_waited_for(
+    street: Street, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.actors.inbox.GOODBYE_S", 0.02)
+    inbox = street.open()
+    _, writer = await asyncio.open_unix_connection(street.paths[0])
+    await until(lambda: bool(inbox._connections), "the connection")
+    await inbox.drain(PATIENCE_S)
+    street.inboxes[0] = None
+    writer.close()
+
+
 async def test_a_drain_has_a_limit_and_the_frontend_keeps_what_was_not_written(street: Street) -> None:
     inbox = street.open()
     street.logs[0].go.clear()

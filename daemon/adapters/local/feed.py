@@ -214,6 +214,7 @@ class LocalFeed:
         assert self._known is not None
         for slot in slots_on_disk(self._folder):
             if slot not in self._files:
+                self._counted_at = 0.0  # what waits in a file that was just found is known at once
                 name = f"publisher-{slot}"
                 known = self._known.get(f"{self._id}/{name}")
                 self._files[slot] = FollowedFile(
