@@ -23,7 +23,7 @@ from daemon.ports import PartitionBatch, Record
 log = logging.getLogger(__name__)
 
 #: Bytes of rows that go to Kafka in one step: live traffic waits behind one step at most.
-STEP_BYTES = 512 * 1024
+STEP_BYTES = 256 * 1024
 
 
 class Spool:
