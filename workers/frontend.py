@@ -30,6 +30,7 @@ from daemon.adapters.sealing import load_sealer
 from daemon.events.outcome import Outcome
 from daemon.frontend.accounts import Accounts
 from daemon.frontend.app import App
+from daemon.frontend.arrivals import ArrivalLoop
 from daemon.frontend.gate import Gate
 from daemon.frontend.hotkeys import HotKeys
 from daemon.frontend.kit import Kit
@@ -152,4 +153,4 @@ async def _take_leave(accounts: Accounts, window_s: float) -> None:
 
 
 if __name__ == "__main__":
-    run_child(frontend)
+    run_child(frontend, ArrivalLoop)

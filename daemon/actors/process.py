@@ -141,9 +141,11 @@ class ChildContext:
 Main = Callable[[ChildContext], Awaitable[None]]
 
 
-def run_child(main: Main) -> NoReturn:
+def run_child(
+    main: Main, make_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+) -> NoReturn:
     """
-    Run `main` as a child of the supervisor, then end the process.
+    Run `main` as a child of the supervisor, in a loop of `make_loop`'s, then end the process.
 
     Exit codes: 0 after a drain or a stop, that of a HeadgateError that `main` raised (78: bad settings,
     not tried again), 70 for any other end.
@@ -160,7 +162,7 @@ def run_child(main: Main) -> NoReturn:
         os._exit(64)
     control = socket.socket(fileno=int(named))
     control.set_inheritable(False)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
         code = runner.run(_live(main, control))
         _arm(EXIT_GRACE_S)
     # Not sys.exit: a thread that some library forgot must not hold the process, nor its exit code, back.

@@ -6,6 +6,7 @@ RSGI calls `__rsgi__` for each request; a path's endpoint does the rest.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -29,7 +30,7 @@ from daemon.frontend.resultfly.contracts import ContractEndpoint, ContractsEndpo
 from daemon.frontend.resultfly.door import NotFound
 from daemon.frontend.resultfly.events import EventEndpoint as CdpEventEndpoint
 from daemon.frontend.resultfly.work import WorkMaker
-from daemon.frontend.rsgi import Scope, Transport
+from daemon.frontend.rsgi import RequestHeaders, Scope, Transport
 from daemon.frontend.tracklayer.browser import CORS, BrowserEventsEndpoint
 
 PIXELS = "/v1/pixel/"
@@ -64,6 +65,10 @@ class App:
             "/health": self._health,
         }
         self._events = {path: one for path, one in self._endpoints.items() if isinstance(one, EventEndpoint)}
+        #: what may do without a task
+        self._direct = {
+            path: one.begin for path, one in self._endpoints.items() if isinstance(one, BrowserEndpoint)
+        }
         #: whatever is below a path and is no path of its own; the longer one first
         self._prefixes: tuple[tuple[str, Endpoint], ...] = (
             (CONTRACTS, ContractEndpoint(kit)),
@@ -83,6 +88,22 @@ class App:
         if endpoint is not None:
             return endpoint(scope, transport)
         return self._other(self._endpoints.get(path) or self._below(path), scope, transport)
+
+    def begin(
+        self,
+        scope: Scope,
+        headers: RequestHeaders,
+        transport: Transport,
+        reading: asyncio.Future[bytes],
+        started: float,
+    ) -> bool:
+        """
+        Take a request without a task of its own, if its path can; False: it is `__rsgi__`'s.
+
+        `headers` are the scope's, `reading` has its body; it came in at `started` (`perf_counter`).
+        """
+        begin = self._direct.get(scope.path)
+        return begin is not None and begin(scope, headers, transport, reading, started)
 
     async def _other(self, endpoint: Endpoint, scope: Scope, transport: Transport) -> None:
         try:

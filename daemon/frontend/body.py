@@ -78,8 +78,10 @@ DISCARD_S = 5.0
 #: Seconds between looks at bodies whose time is up: they get up to twice that more.
 SWEEP_S = 0.5
 
+#: What brings a body, and can be cancelled.
+Reading = asyncio.Future[Any]
 #: Bodies that are being read, by what cancels the reading, and their bytes so far.
-_Generation = dict["asyncio.Future[Any]", int]
+Generation = dict[Reading, int]
 
 #: Bodies that are being read, in bytes, in all: thousands of callers who stop at the last byte fill no more memory.
 BODIES_BYTES_MAX = 512 * 1024 * 1024
@@ -100,9 +102,9 @@ class BodyReader:
         self._bytes_max = bodies_bytes_max
         self._bytes = 0
         #: what is being read and began since the last sweep: its future (in chunks: its task) → its bytes so far
-        self._young: _Generation = {}
+        self._young: Generation = {}
         #: the same of earlier sweeps, each with its deadline (the loop's clock), oldest first
-        self._older: deque[tuple[float, _Generation]] = deque()
+        self._older: deque[tuple[float, Generation]] = deque()
         #: what was given up as its time was over, and has not noticed yet
         self._late: set[asyncio.Future[Any]] = set()
         self._sweep: asyncio.TimerHandle | None = None
@@ -112,9 +114,12 @@ class BodyReader:
         self._sweep = asyncio.get_running_loop().call_later(SWEEP_S, self._swept)
 
     def stop(self) -> None:
-        """Sweep no more."""
+        """Sweep no more, and give up what is still being read: the process ends."""
         if self._sweep is not None:
             self._sweep.cancel()
+        for generation in (self._young, *(older for _, older in self._older)):
+            for reading in list(generation):
+                reading.cancel()
 
     async def read(
         self, transport: Transport, length: int | None, encoding: str | None, bytes_max: int
@@ -141,12 +146,7 @@ class BodyReader:
         except asyncio.CancelledError:
             if reading not in self._late:
                 raise
-            self._late.discard(reading)
-            raise Refusal(
-                Outcome.TIMEOUT,
-                f"the body did not arrive within {self._timeout_s:g} seconds",
-                [("connection", "close")],
-            ) from None
+            raise self._too_slow(reading) from None
         except Refusal:
             raise
         except Exception as error:  # noqa: BLE001  granian's kinds are known to `server` alone
@@ -154,12 +154,18 @@ class BodyReader:
             raise CallerGone(str(error)) from None
         finally:
             self._bytes -= generation.pop(reading)
-        if encoding is not None and encoding not in ("", "identity"):
-            body = inflate(body, encoding.strip().lower(), bytes_max)
-        return body
+        return inflated(body, encoding, bytes_max)
+
+    def _too_slow(self, reading: Reading) -> Refusal:
+        self._late.discard(reading)
+        return Refusal(
+            Outcome.TIMEOUT,
+            f"the body did not arrive within {self._timeout_s:g} seconds",
+            [("connection", "close")],
+        )
 
     async def _gather(
-        self, transport: Transport, bytes_max: int, generation: _Generation, reading: asyncio.Future[Any]
+        self, transport: Transport, bytes_max: int, generation: Generation, reading: asyncio.Future[Any]
     ) -> bytes:
         parts: list[bytes] = []
         async for part in transport:
@@ -219,6 +225,13 @@ def check_encoding(encoding: str | None) -> None:
             Outcome.UNSUPPORTED,
             f"content encoding {encoding[:40]!r} is not taken; send gzip, deflate, br, zstd or none",
         )
+
+
+def inflated(body: bytes, encoding: str | None, bytes_max: int) -> bytes:
+    """`body` without its Content-Encoding, if it has one. Raises as `inflate`."""
+    if encoding is None or encoding in ("", "identity"):
+        return body
+    return inflate(body, encoding.strip().lower(), bytes_max)
 
 
 def inflate(data: bytes, encoding: str, bytes_max: int) -> bytes:

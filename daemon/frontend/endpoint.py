@@ -99,30 +99,56 @@ class EventEndpoint(ABC):
                 reply = self._refused(call, unavailable("this process is ending; try again", 1.0))
                 transport.response_bytes(reply.status, [*reply.headers, CLOSE], reply.body)
                 raise
-            except CallerGone:
-                # Perhaps it closed only its own direction, and waits for what we say.
-                outcome = Outcome.TIMEOUT
-                call.unread = False
-                cut_short = "the body ended before it was complete"
-                reply = self._refused(call, Refusal(Outcome.INVALID_PAYLOAD, cut_short, [CLOSE]))
             except Exception as error:  # noqa: BLE001  every failure has its answer, see _refusal
-                refusal = _refusal(error)
-                outcome = refusal.outcome
-                reply = self._refused(call, refusal)
+                reply, outcome = self._failure(call, error)
             finally:
                 accounts.finished(outcome, call.left)
-            if call.unread or kit.draining:
-                discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
-                if kit.draining or (not discard and call.body_length):
-                    reply.headers.append(CLOSE)
-            else:
-                discard = False
-            transport.response_bytes(reply.status, reply.headers, reply.body)
-            self._seconds.observe(perf_counter() - call.started)
-            if discard:
+            if self._sent(call, reply):
                 await kit.bodies.discard(transport)
         except Exception as error:  # noqa: BLE001  whatever it is, the process goes on
             unanswered(scope, error)
+
+    # --- requests without a task: an endpoint that can do without one has a `begin`
+
+    def close(self, call: Call, reply: Reply) -> None:
+        """Answer a request without a task. Never raises."""
+        try:
+            self._accounts.finished(_UNAVAILABLE, call.left)
+            if self._sent(call, reply):
+                self.kit.spawn(self.kit.bodies.discard(call.transport))
+        except Exception as error:  # noqa: BLE001  whatever it is, the process goes on
+            unanswered(call.scope, error)
+
+    def fail(self, call: Call, error: Exception) -> None:
+        """Answer a request without a task with why it is refused. Never raises."""
+        try:
+            reply, outcome = self._failure(call, error)
+            self._accounts.finished(outcome, call.left)
+            if self._sent(call, reply):
+                self.kit.spawn(self.kit.bodies.discard(call.transport))
+        except Exception as another:  # noqa: BLE001  whatever it is, the process goes on
+            unanswered(call.scope, another)
+
+    def _failure(self, call: Call, error: Exception) -> tuple[Reply, Outcome]:
+        """The answer to a request that failed, and what became of its events that have no outcome yet."""
+        if isinstance(error, CallerGone):
+            # Perhaps it closed only its own direction, and waits for what we say.
+            call.unread = False
+            cut_short = "the body ended before it was complete"
+            return self._refused(call, Refusal(Outcome.INVALID_PAYLOAD, cut_short, [CLOSE])), Outcome.TIMEOUT
+        refusal = _refusal(error)
+        return self._refused(call, refusal), refusal.outcome
+
+    def _sent(self, call: Call, reply: Reply) -> bool:
+        """Send the answer; whether the rest of the body is to be read and forgotten now."""
+        discard = False
+        if call.unread or self.kit.draining:
+            discard = call.unread and 0 != call.body_length <= DISCARD_BYTES_MAX
+            if self.kit.draining or (not discard and call.body_length):
+                reply.headers.append(CLOSE)
+        call.transport.response_bytes(reply.status, reply.headers, reply.body)
+        self._seconds.observe(perf_counter() - call.started)
+        return discard
 
     def found(self, call: Call, events: int) -> None:
         """The request holds `events` ≥ 1 events: from now on each has an outcome of its own."""

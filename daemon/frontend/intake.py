@@ -69,6 +69,10 @@ class Intake(EventEndpoint):
         """What else has become of a work whose tick is over. Refuses (503) what is not durable."""
         if work.outcome is None:
             await self.settled((work,))
+        return self.decided(work)
+
+    def decided(self, work: Work) -> Outcome:
+        """The outcome of a work that is not waited for any longer. Refuses (503) what is not durable."""
         if work.outcome is None:
             raise unavailable(f"another request with this {self.id_name} is being published; try again", 1.0)
         if work.outcome is Outcome.UNAVAILABLE:

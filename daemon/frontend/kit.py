@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from daemon.config.schema import Settings
 from daemon.frontend.accounts import Accounts
@@ -62,6 +64,7 @@ class Kit:
         self.clients = ClientAddress(settings.server.trusted_proxies)
         self.random = RandomPool()
         self.now = now
+        self._spawned: set[asyncio.Task[None]] = set()
         #: True once the process takes leave: replies then ask the caller to close the connection.
         self.draining = False
 
@@ -71,6 +74,12 @@ class Kit:
         if given and len(given) <= 64 and given.isascii() and given.isprintable():
             return str(given)
         return self.random.take(8).hex()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`, which must not raise, beside everything else."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
 
     def turned_away(self, scope: Scope, kind: str) -> Headers:
         """Count a request that asks for what is not there (`not_found`, `method_not_allowed`); its X-Request-Id."""

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from daemon.errors import LogUnavailable, StoreUnavailable
 from daemon.events.envelope import partitions_of
 from daemon.events.outcome import Outcome
+from daemon.frontend.arrivals import arrivals_of
 from daemon.frontend.hotkeys import HotKeys
 from daemon.frontend.work import Work
 from daemon.observe.catalog import IngestMetrics, OutboxMetrics
@@ -73,7 +74,9 @@ class Ticker:
         self._hot_keys = hot_keys
         self._now = now
         self._loop = asyncio.get_running_loop()
+        self._arrivals = arrivals_of(self._loop)
         self._works: list[Work] = []
+        self._thens: list[Callable[[], None]] = []
         self._done: SharedFuture | None = None
         self._last_s = 0.0
         self._running: set[asyncio.Task[None]] = set()
@@ -86,6 +89,13 @@ class Ticker:
         """Take `work` into the next tick; when the future is done, `work.outcome` is set."""
         self._works.append(work)
         return self._done or self._begun()
+
+    def add_then(self, work: Work, then: Callable[[], None]) -> None:
+        """The same for who does not wait: `then` is called, and must not raise."""
+        self._works.append(work)
+        self._thens.append(then)
+        if self._done is None:
+            self._begun()
 
     def add_all(self, works: Sequence[Work]) -> SharedFuture:
         """The same for several works, which share a tick."""
@@ -100,6 +110,7 @@ class Ticker:
             self._loop.call_soon(self._flush)
         else:
             self._loop.call_later(self._tick_s - since_s, self._flush)
+            self._arrivals.expect()
         return self._done
 
     async def idle(self) -> None:
@@ -109,15 +120,17 @@ class Ticker:
             await asyncio.sleep(0)
 
     def _flush(self) -> None:
-        works, done = self._works, self._done
+        # Who comes now need not wait for the next one.
+        self._arrivals.take()
+        works, thens, done = self._works, self._thens, self._done
         assert done is not None
-        self._works, self._done = [], None
+        self._works, self._thens, self._done = [], [], None
         self._last_s = self._loop.time()
-        task = self._loop.create_task(self._run(works, done))
+        task = self._loop.create_task(self._run(works, thens, done))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _run(self, works: list[Work], done: SharedFuture) -> None:
+    async def _run(self, works: list[Work], thens: list[Callable[[], None]], done: SharedFuture) -> None:
         self._events_per_tick.observe(len(works))
         started = time.perf_counter()
         to_publish: list[Work] = []
@@ -141,6 +154,8 @@ class Ticker:
         finally:
             if not done.done():
                 done.set_result(None)
+            for then in thens:
+                then()
 
     def _unclaimed(self, works: Sequence[Work]) -> list[Work]:
         """The works that are ours to publish; duplicates get their outcome here."""

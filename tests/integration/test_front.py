@@ -18,7 +18,19 @@ import pytest
 
 from daemon.errors import LogUnavailable
 from daemon.events.outcome import Outcome
-from tests.support.front import KEY, ORIGIN, TRACK, Front, cookies_of
+from daemon.frontend.datafly.browser import BrowserEndpoint
+from daemon.frontend.endpoint import Call
+from daemon.frontend.reply import Reply
+from daemon.frontend.server import AHEAD_BYTES_MAX
+from tests.support.front import KEY, ORIGIN, TRACK, Front, cookies_of, made
+
+
+@pytest.fixture(params=[False, True], ids=["asked for", "at hand"])
+async def front(request: pytest.FixtureRequest) -> AsyncIterator[Front]:
+    """A front in production mode whose keys and tokens are to be asked for, and one that has them: no task is needed."""
+    async for one in made(at_hand=request.param):
+        yield one
+
 
 # --- the documented requests ------------------------------------------------------------------------
 
@@ -423,6 +435,90 @@ async def test_ids_are_derived_from_the_callers_id(front: Front) -> None:
     await front.post()
     ids = [record.id for record in front.outbox.records]
     assert ids[0] == ids[1] != ids[2]
+
+
+async def test_a_request_whose_key_and_token_are_at_hand_gets_no_task(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = 0
+    steps = BrowserEndpoint.steps
+
+    async def counted(self: BrowserEndpoint, call: Call) -> Reply:
+        nonlocal tasks
+        tasks += 1
+        return await steps(self, call)
+
+    monkeypatch.setattr(BrowserEndpoint, "steps", counted)
+    at_hand = front.keys.at_hand
+    assert (await front.post()).status_code == 200
+    assert tasks == (0 if at_hand else 1)
+    # What has to wait for more than its body and its tick, or is refused, gets one: nothing was counted before.
+    front.limiter.waits = [0.0]
+    assert (await front.post()).status_code == 200
+    assert (await front.post(body=b"<x>", content_type="text/xml")).status_code == 415
+    assert (await front.post(origin="https://other.example")).status_code == 403
+    assert tasks == (3 if at_hand else 4)
+
+
+async def test_a_fault_of_ours_while_a_request_begins_is_not_everybodys(
+    front: Front, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> int:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(BrowserEndpoint, "_admitted", broken)
+    replies = await asyncio.gather(*[front.post() for _ in range(20)])
+    assert {reply.status_code for reply in replies} == {503}
+    monkeypatch.undo()
+    assert (await front.post()).status_code == 200
+    assert "nobody foresaw" in caplog.text
+
+
+@pytest.mark.parametrize("size", [AHEAD_BYTES_MAX - 1, AHEAD_BYTES_MAX, AHEAD_BYTES_MAX + 1, 99_999, 100_000])
+@pytest.mark.parametrize("slow", [False, True], ids=["at once", "in parts"])
+async def test_a_body_comes_whole_whether_it_is_read_ahead_or_not(
+    front: Front, size: int, slow: bool
+) -> None:
+    head, tail = b'{"type":"track","event":"A","properties":{"p":"', b'"}}'
+    body = head + b"x" * (size - len(head) - len(tail)) + tail
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+    start = f"POST /v1/t HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {size}\r\n\r\n"
+    if slow:
+        writer.write(start.encode() + body[: size // 2])
+        async with asyncio.timeout(5):
+            while front.metrics.received.total() == 0:
+                await asyncio.sleep(0.001)
+        assert front.kit.accounts.in_work == 1
+        writer.write(body[size // 2 :])
+    else:
+        writer.write(start.encode() + body)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    assert len(front.outbox.records) == 1
+    assert b"x" * 1000 in front.outbox.records[0].value
+    writer.close()
+
+
+async def test_a_refusal_does_not_wait_for_a_small_body(front: Front) -> None:
+    for key, status in (("dk_live_unknown", b"401"), ("dk_live_off", b"401")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        writer.write(
+            f"POST /v1/t HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Length: 60\r\n\r\n".encode()
+        )
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 " + status)
+        writer.close()
+
+
+@pytest.mark.parametrize("length", ["5, 5", "+5", "5x", "0x5", "", "-1", "99999999999999999999999"])
+async def test_a_length_that_is_none_is_answered(front: Front, length: str) -> None:
+    """Whoever hands over requests looks at it before anybody has checked it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+    writer.write(
+        f"POST /v1/t HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: {length}\r\n\r\n{{}}".encode()
+    )
+    said = await asyncio.wait_for(reader.readline(), 5)
+    assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
+    writer.close()
+    assert (await front.post()).status_code == 200
 
 
 async def test_while_draining_replies_close_the_connection(front: Front) -> None:

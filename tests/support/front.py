@@ -47,12 +47,12 @@ BARE = source(3, rate_per_s=10.0, burst=20)
 
 
 class Front:
-    """A front with everything around it in memory."""
+    """A front with everything around it in memory; `at_hand`: keys and tokens need no asking, as nearly always."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.keys = MemoryKeys({KEY: SOURCE, "dk_live_off": OFF, "dk_live_bare": BARE})
+    def __init__(self, settings: Settings, *, at_hand: bool = False) -> None:
+        self.keys = MemoryKeys({KEY: SOURCE, "dk_live_off": OFF, "dk_live_bare": BARE}, at_hand=at_hand)
         self.webhooks = MemoryWebhooks()
-        self.limiter = MemoryLimiter()
+        self.limiter = MemoryLimiter(at_hand=at_hand)
         self.visits = MemoryVisits()
         self.outbox = MemoryOutbox()
         self.metrics = IngestMetrics(list(Outcome))
@@ -97,10 +97,10 @@ class Front:
 TRACK = {"type": "track", "event": "Order Completed"}
 
 
-async def made(**changes: Any) -> AsyncIterator[Front]:
+async def made(*, at_hand: bool = False, **changes: Any) -> AsyncIterator[Front]:
     """A running front; the law holds when the test is over."""
     settings = load(None, {})
-    front = Front(msgspec.structs.replace(settings, **changes))
+    front = Front(msgspec.structs.replace(settings, **changes), at_hand=at_hand)
     front.kit.bodies.start()
     await front.server.start()
     try:

@@ -6,6 +6,8 @@ POST /v1/t, /v1/p, /v1/i, /v1/g: the browser endpoints (contracts A.1, A.8, 0.2)
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from time import perf_counter
 
 from daemon.events import datafly
@@ -13,11 +15,12 @@ from daemon.events.outcome import Outcome
 from daemon.frontend import auth, cookies, cors
 from daemon.frontend.datafly.door import DataflyEndpoint
 from daemon.frontend.datafly.recognise import Recogniser
+from daemon.frontend.datafly.work import DataflyWork
 from daemon.frontend.endpoint import Call
 from daemon.frontend.kit import Kit
-from daemon.frontend.refusal import Headers, Refusal
+from daemon.frontend.refusal import Headers, Refusal, unavailable
 from daemon.frontend.reply import Reply
-from daemon.frontend.rsgi import Scope, Transport
+from daemon.frontend.rsgi import RequestHeaders, Scope, Transport
 from daemon.ports import Source
 
 _ACCEPTED = Outcome.ACCEPTED
@@ -44,24 +47,102 @@ class BrowserEndpoint(DataflyEndpoint):
         # what is nearly always at hand (the key's source, a token) needs none.
         token = auth.pipeline_key(call.scope, call.headers)
         source = self._cached(token) or await self.source_of(token)
+        length = self._admitted(call, source)
+        if not self.taken(source):
+            await self.limited(source)
+        data = await self._bodies.read(call.transport, length, call.encoding, self._bytes_max)
+        work = self._work(call, source, data)
+        await self._ticker.add(work)
+        if work.outcome is not _ACCEPTED:
+            await self.not_accepted(work)
+        return self._reply(call, source, work)
+
+    def begin(
+        self,
+        scope: Scope,
+        headers: RequestHeaders,
+        transport: Transport,
+        reading: asyncio.Future[bytes],
+        started: float,
+    ) -> bool:
+        """
+        The same without a task, for a request whose body is here and that needs to wait only for its tick.
+
+        False: it is `steps`', and nothing was done or counted. A task, its coroutines and their turns in the loop cost
+        as much as decoding the event; the tick calls `_published` in place of them.
+        """
+        accounts = self._accounts
+        if scope.method != "POST" or self.kit.gate.why or accounts.requests >= self._requests_max:
+            return False
+        call = Call(scope, transport, headers, started)
+        try:
+            source = self._cached(auth.pipeline_key(scope, headers))
+            if source is None:
+                return False
+            self._admitted(call, source)
+            data = reading.result()
+        except Exception:  # noqa: BLE001  `steps` meets the same, and says what it was
+            return False
+        if call.encoding is not None or not self.taken(source):
+            return False
+        accounts.began()
+        try:
+            work = self._work(call, source, data)
+            self._ticker.add_then(work, partial(self._published, call, source, work))
+        except Exception as error:  # noqa: BLE001  every failure has its answer
+            self.fail(call, error)
+        return True
+
+    def _published(self, call: Call, source: Source, work: DataflyWork) -> None:
+        if work.outcome is None:
+            # another request has claimed the id: this one waits for it
+            self.kit.spawn(self._settled(call, source, work))
+            return
+        try:
+            if work.outcome is not _ACCEPTED:
+                self.decided(work)
+            reply = self._reply(call, source, work)
+        except Exception as error:  # noqa: BLE001  every failure has its answer
+            self.fail(call, error)
+        else:
+            self.close(call, reply)
+
+    async def _settled(self, call: Call, source: Source, work: DataflyWork) -> None:
+        try:
+            await self.not_accepted(work)
+            reply = self._reply(call, source, work)
+        except asyncio.CancelledError:
+            self.fail(call, unavailable("this process is ending; try again", 1.0))
+            raise
+        except Exception as error:  # noqa: BLE001  every failure has its answer
+            self.fail(call, error)
+        else:
+            self.close(call, reply)
+
+    # --- the steps
+
+    def _admitted(self, call: Call, source: Source) -> int | None:
+        """The declared length of a body that may be sent. Refuses its origin (403), type (415) and length (413)."""
         origin = call.headers.get("origin")
         if origin is not None:
             self._check_origin(origin, source)
             call.cors = cors.reply_headers(origin)
-        length = self.declared(call, self._bytes_max)
-        if not self.taken(source):
-            await self.limited(source)
-        data = await self._bodies.read(call.transport, length, call.encoding, self._bytes_max)
+        return self.declared(call, self._bytes_max)
+
+    def _work(self, call: Call, source: Source, data: bytes) -> DataflyWork:
+        """What the tick takes, out of the body. Raises InvalidPayload."""
         call.unread = False
         read = perf_counter()
         self._body_s.observe(read - call.started)
         event = datafly.decode(data, self._type)
         work = self._recogniser.browser(call, source, event)
         self._decode_s.observe(perf_counter() - read)
-        await self._ticker.add(work)
+        return work
+
+    def _reply(self, call: Call, source: Source, work: DataflyWork) -> Reply:
+        """The answer to a work that has its outcome, and its cookies."""
         outcome = work.outcome
-        if outcome is not _ACCEPTED:
-            outcome = await self.not_accepted(work)
+        assert outcome is not None
         self.ended(call, outcome)
         reply = self.accepted(call, outcome, work.durability)
         if to_set := work.cookies():
