@@ -87,11 +87,14 @@ def _repository() -> list[str]:
     return [] if writable else [f"-Dmaven.repo.local={CACHE / 'm2'}"]
 
 
-def free_port() -> int:
-    """Return a TCP port of the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(*others: int) -> int:
+    """A TCP port of the loopback address that was free a moment ago, and none of `others`."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in others:
+            return port
 
 
 class KafkaServer:
@@ -101,8 +104,8 @@ class KafkaServer:
         self.folder = folder
         self.security = security
         self.port = port or free_port()
-        self._internal_port = free_port()
-        self._controller_port = free_port()
+        self._internal_port = free_port(self.port)
+        self._controller_port = free_port(self.port, self._internal_port)
         self._process: child.ServerProcess | None = None
 
     @property

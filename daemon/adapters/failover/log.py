@@ -332,7 +332,7 @@ class FailoverLog:
         if kafka is None or not self._spool.records:
             return 0
         try:
-            return await self._spool.step(kafka)
+            return await self._spool.step(kafka, rate_per_s=self._settings.publisher.drain_records_per_s)
         except LogUnavailable as error:
             self._trip(kafka, str(error))
             return 0

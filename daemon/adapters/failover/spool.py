@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,8 +24,10 @@ from daemon.ports import PartitionBatch, Record
 
 log = logging.getLogger(__name__)
 
-#: Bytes of rows that go to Kafka in one step: live traffic waits behind one step at most.
+#: Bytes of rows that one step reads and takes away.
 STEP_BYTES = 256 * 1024
+#: Bytes of rows that go to Kafka in one request: live traffic waits behind one at most.
+PORTION_BYTES = 32 * 1024
 
 
 class Spool:
@@ -79,17 +83,17 @@ class Spool:
         async with self._step:
             await self._adoption.look()
 
-    async def step(self, kafka: KafkaLog, bytes_max: int = STEP_BYTES) -> int:
+    async def step(self, kafka: KafkaLog, bytes_max: int = STEP_BYTES, rate_per_s: float = math.inf) -> int:
         """
         Send the oldest rows, and wait for Kafka's word; gives their number of records, 0 when there are none.
 
-        At least one row goes, and not more than `bytes_max` bytes.
+        At least one row goes, and not more than `bytes_max` bytes, in portions at most `rate_per_s` records per second.
 
         Raises LogUnavailable when Kafka did not acknowledge within the deadline.
         """
         async with self._step:
             for one in self._logs:
-                sent = await drain_step(one, kafka, bytes_max, self._ack_deadline_s)
+                sent = await drain_step(one, kafka, bytes_max, self._ack_deadline_s, rate_per_s)
                 self._drained.n += sent.drained
                 if sent.records:
                     return sent.records
@@ -103,11 +107,36 @@ class Sent(NamedTuple):
     drained: int = 0
 
 
-async def drain_step(local: LocalLog, kafka: KafkaLog, bytes_max: int, ack_deadline_s: float) -> Sent:
+class Portion:
+    """Rows that go to Kafka in one request."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+        self.partitions: dict[int, list[Record]] = {}
+
+    @property
+    def records(self) -> int:
+        """How many go to Kafka."""
+        return sum(map(len, self.partitions.values()))
+
+    def add(self, batches: Sequence[PartitionBatch], record_bytes_max: int) -> int:
+        """Take what Kafka takes of a row; gives how many records that is."""
+        fitting = 0
+        for batch in batches:
+            fit = [record for record in batch.records if _weight(record) <= record_bytes_max]
+            self.partitions.setdefault(batch.partition, []).extend(fit)
+            self.size_bytes += sum(map(_weight, fit))
+            fitting += len(fit)
+        return fitting
+
+
+async def drain_step(
+    local: LocalLog, kafka: KafkaLog, bytes_max: int, ack_deadline_s: float, rate_per_s: float = math.inf
+) -> Sent:
     """
     Send the oldest rows of one file, if this process may; see Spool.step.
 
-    Raises LogUnavailable when Kafka did not acknowledge within `ack_deadline_s`.
+    Raises LogUnavailable when Kafka did not acknowledge a portion of them within `ack_deadline_s`.
     """
     if not local.spooled_records or not local.lock_drain():
         return Sent()
@@ -124,25 +153,23 @@ async def drain_step(local: LocalLog, kafka: KafkaLog, bytes_max: int, ack_deadl
     ids: list[int] = []
     refused: list[int] = []
     records = 0
-    partitions: dict[int, list[Record]] = {}
+    portions = [Portion()]
     for number, row_topic, batches in rows:
         if row_topic != topic:
             break
-        fitting = 0
+        if portions[-1].size_bytes >= PORTION_BYTES:
+            portions.append(Portion())
         held = sum(len(batch.records) for batch in batches)
-        for batch in batches:
-            fit = [record for record in batch.records if _weight(record) <= kafka.record_bytes_max]
-            partitions.setdefault(batch.partition, []).extend(fit)
-            fitting += len(fit)
         records += held
-        (ids if fitting == held else refused).append(number)
-    try:
-        async with asyncio.timeout(ack_deadline_s):
-            await kafka.append(topic, [PartitionBatch(number, lane) for number, lane in partitions.items()])
-    except TimeoutError:
-        raise LogUnavailable(
-            f"no acknowledgement of the drain's records within {ack_deadline_s:g} s"
-        ) from None
+        (ids if portions[-1].add(batches, kafka.record_bytes_max) == held else refused).append(number)
+    drained = 0
+    for portion in portions:
+        began = time.monotonic()
+        await _send(kafka, topic, portion, ack_deadline_s)
+        drained += portion.records
+        if portion is not portions[-1]:
+            # Between two of them it is live traffic's turn.
+            await asyncio.sleep(max(0.0, began + portion.records / rate_per_s - time.monotonic()))
     try:
         if refused:
             await _put_aside(local, refused, kafka.record_bytes_max)
@@ -152,7 +179,19 @@ async def drain_step(local: LocalLog, kafka: KafkaLog, bytes_max: int, ack_deadl
         await asyncio.sleep(1.0)
     if local.spooled_records == 0:
         await recount(local)
-    return Sent(records, sum(map(len, partitions.values())))
+    return Sent(records, drained)
+
+
+async def _send(kafka: KafkaLog, topic: str, portion: Portion, ack_deadline_s: float) -> None:
+    """Raises LogUnavailable when Kafka did not acknowledge within the deadline."""
+    batches = [PartitionBatch(number, lane) for number, lane in portion.partitions.items()]
+    try:
+        async with asyncio.timeout(ack_deadline_s):
+            await kafka.append(topic, batches)
+    except TimeoutError:
+        raise LogUnavailable(
+            f"no acknowledgement of the drain's records within {ack_deadline_s:g} s"
+        ) from None
 
 
 async def _put_aside(local: LocalLog, rows: Sequence[int], record_bytes_max: int) -> None:
